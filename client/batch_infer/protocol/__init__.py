@@ -1,0 +1,1 @@
+"""What client and daemon share: errors, texts, frames, the shapes of requests, workspace paths."""

@@ -1,0 +1,1 @@
+"""The resident daemon of batch_infer: scheduler, workers, backends, test service."""
