@@ -64,7 +64,7 @@ def language(environ: dict[str, str] | None = None) -> str:
 class _Lenient(string.Formatter):
     """Leaves a field without a value visible: a message must never become an exception."""
 
-    def get_value(self, key: int | str, args: Any, kwargs: Any) -> Any:
+    def get_value(self, key: int | str, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
         if isinstance(key, str) and key in kwargs:
             return kwargs[key]
         return "{" + str(key) + "}"

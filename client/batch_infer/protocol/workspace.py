@@ -116,7 +116,7 @@ def check_task_id(task_id: str) -> str:
         raise TaskIdError(
             Text("the task-id is {size} bytes long, allowed are 128", {"size": size}), hints=(rule,)
         )
-    if task_id.split(".")[0].lower() in _DEVICE_NAMES:
+    if task_id.split(".", maxsplit=1)[0].lower() in _DEVICE_NAMES:
         raise TaskIdError(
             Text("the task-id {id!r} is the name of a Windows device", {"id": task_id}), hints=(rule,)
         )

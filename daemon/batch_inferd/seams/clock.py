@@ -67,7 +67,7 @@ class FileClock:
     async def sleep(self, seconds: float) -> None:
         """Return once the file (or real time) has moved far enough."""
         end = self.monotonic() + seconds
-        while (left := end - self.monotonic()) > 0:
+        while (left := end - self.monotonic()) > 0:  # noqa: ASYNC110  another process moves the file
             await asyncio.sleep(min(left, _POLL_S))
 
 

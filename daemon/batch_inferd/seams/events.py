@@ -27,5 +27,5 @@ class Events:
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(name, fields)
-            except Exception:
+            except Exception:  # noqa: BLE001  whatever it is, the emitter goes on
                 _log.exception("a subscriber failed at %s", name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from stat import S_ISDIR
 
 _HAS_DIR_FD = os.open in os.supports_dir_fd
 O_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
@@ -115,6 +116,27 @@ class Directory:
         except FileNotFoundError:
             return
 
+    def is_folder(self, name: str) -> bool:
+        """Whether `name` is a folder itself, not a link to one."""
+        try:
+            if self.fd >= 0:
+                info = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            else:
+                info = os.stat(self.path / name, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return S_ISDIR(info.st_mode)
+
+    def rmdir(self, name: str) -> None:
+        """Remove an empty folder; nothing if it is not there."""
+        try:
+            if self.fd >= 0:
+                os.rmdir(name, dir_fd=self.fd)
+            else:
+                os.rmdir(self.path / name)
+        except FileNotFoundError:
+            return
+
     def read(self, name: str) -> bytes:
         """The whole of a small file. Raises OSError."""
         fd = self.open(name, os.O_RDONLY)
@@ -168,3 +190,11 @@ def sync(fd: int, name: str = "") -> None:
     """Make a file's content durable. A failure is final: the kernel may have dropped the pages."""
     _check("sync", name)
     getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Up to `size` bytes from `offset`, wherever the descriptor stands. Raises OSError."""
+    if hasattr(os, "pread"):
+        return os.pread(fd, size, offset)
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.read(fd, size)

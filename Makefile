@@ -1,0 +1,61 @@
+# `make demo` and `make test` need Python >= 3.11, git and make; uv is used where it is there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: help demo test lint format messages bench clean
+
+help:
+	@echo "make demo      run the main job on the embedded test service, in .demo/"
+	@echo "make test      run all tests"
+	@echo "make lint      ruff, format check, mypy strict"
+	@echo "make format    format the code"
+	@echo "make messages  collect the messages and compile the Chinese catalogue"
+	@echo "make bench     the benchmarks"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "batch_infer needs Python 3.11 or newer, found: $$($(PYTHON) --version); try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+ifdef UV
+	$(UV) venv -q --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+else
+	$(PYTHON) -m venv $(VENV)
+endif
+
+$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+ifdef UV
+	$(UV) pip install -q --python $(BIN)/python -e .
+else
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+endif
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+ifdef UV
+	$(UV) pip install -q --python $(BIN)/python -e '.[test,interop,lint]'
+else
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,interop,lint]'
+endif
+	@touch $@ $(VENV)/.core
+
+demo: $(VENV)/.core
+	@sh examples/demo.sh $(BIN)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/list_latency.py
+
+clean:
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,163 @@
+"""From the command line to a `Request`: click parses, this module checks what goes together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batch_infer.cli.arguments import HELP_HINT, closest, normalise, suggest_verb
+from batch_infer.cli.options import BY_NAME, FLAGS, VERBS, Completes, Flag, Value
+from batch_infer.cli.request import Request
+from batch_infer.protocol.errors import TaskIdError, UsageError
+from batch_infer.protocol.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """What the command line asks for.
+
+    Raises UsageError: unknown flags, no verb or two, options that do not go together, words too many,
+    and (as TaskIdError) a missing task-id.
+    """
+    values = _parse_by_click(normalise(arguments))
+    words: list[str] = list(values.pop("words"))
+    given = [flag for flag in FLAGS if values[_ident(flag)] not in (None, False, ())]
+    if BY_NAME["help"] in given:
+        return Request("help")
+    verb = _one_verb(given, words)
+    for flag in given:
+        _check_goes_with(flag, verb)
+    if values["wait"] and values["follow"]:
+        raise _together("-wait", "-follow")
+    own = _own_values(verb, values[_ident(verb)], words)
+    request = Request(
+        verb.name,
+        workspace=_filled(values, "workspace"),
+        config=_filled(values, "config"),
+        wait=values["wait"],
+        follow=values["follow"],
+        once=values["once"],
+        as_json=values["json"],
+    )
+    if verb.choices:
+        return request._replace(choice=_chosen(verb, own))
+    if verb.name == "pipeline":
+        task_id = values["task_id"] or ""
+        if not task_id:
+            raise _no_task_id('-task-id "my_task"')
+        return request._replace(input=own[0] if own else "", ids=(task_id,))
+    if verb.completes is Completes.TASKS and verb.value is not Value.OPTIONAL and not own:
+        raise _no_task_id(verb.usage)
+    return request._replace(ids=tuple(own))
+
+
+def _ident(flag: Flag) -> str:
+    return flag.name.replace("-", "_")
+
+
+def _parse_by_click(arguments: list[str]) -> dict[str, Any]:
+    options: list[click.Parameter] = [
+        click.Option(
+            [f"-{flag.name}", f"--{flag.name}", _ident(flag)],
+            is_flag=True if flag.value is Value.NONE else None,
+            multiple=flag.value is Value.MANY,
+            type=None if flag.value is Value.NONE else click.STRING,
+        )
+        for flag in FLAGS
+    ]
+    words = click.Argument(["words"], nargs=-1, required=False)
+    command = click.Command("batch_infer", params=[*options, words], add_help_option=False)
+    with command.make_context("batch_infer", arguments) as context:
+        return dict(context.params)
+
+
+def _one_verb(given: list[Flag], words: list[str]) -> Flag:
+    verbs = [flag for flag in given if flag.is_verb]
+    if len(verbs) > 1:
+        raise _together(f"-{verbs[0].name}", f"-{verbs[1].name}")
+    if verbs:
+        return verbs[0]
+    if words:
+        hint = suggest_verb(words[0]) or Text("to run a file: batch_infer -pipeline FILE -task-id ID")
+        raise UsageError(
+            Text("nothing says what to do with {word!r}", {"word": words[0]}), hints=(hint, HELP_HINT)
+        )
+    flags = " ".join(f"-{flag.name}" for flag in given)
+    raise UsageError(
+        Text("{flags}: this says how, but not what to do", {"flags": flags}),
+        hints=(
+            Text("to run a file: batch_infer -pipeline FILE -task-id ID"),
+            HELP_HINT,
+        ),
+    )
+
+
+def _together(first: str, second: str) -> UsageError:
+    return UsageError(
+        Text("{first} and {second} do not go together", {"first": first, "second": second}),
+        hints=(HELP_HINT,),
+    )
+
+
+def _check_goes_with(flag: Flag, verb: Flag) -> None:
+    if flag.is_verb or not flag.goes_with or verb.name in flag.goes_with:
+        return
+    allowed = ", ".join(f"-{name}" for name in VERBS if name in flag.goes_with)
+    hint = Text("{flag} goes with {verbs}", {"flag": f"-{flag.name}", "verbs": allowed})
+    if flag.name == "task-id" and verb.completes is Completes.TASKS:
+        hint = Text("write: {usage}", {"usage": f"batch_infer {verb.usage}"})
+    raise UsageError(
+        Text(
+            "{first} and {second} do not go together", {"first": f"-{flag.name}", "second": f"-{verb.name}"}
+        ),
+        hints=(hint,),
+    )
+
+
+def _own_values(verb: Flag, value: Any, words: list[str]) -> list[str]:
+    """The verb's own values. A loose word goes to a verb that lacks one, or that takes many."""
+    own = [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, str) and v]
+    if verb.value is Value.MANY:
+        return own + words
+    if verb.value is not Value.NONE and not own and value is not None:
+        own, words = words[:1], words[1:]
+    if words:
+        raise UsageError(Text("{word!r} is one word too many", {"word": words[0]}), hints=(HELP_HINT,))
+    return own
+
+
+def _filled(values: dict[str, Any], name: str) -> str | None:
+    """A value that must not be empty where its flag stands."""
+    value = values[name]
+    if value == "":
+        flag = BY_NAME[name]
+        raise UsageError(
+            Text("{flag} needs a value: {usage}", {"flag": f"-{flag.name}", "usage": flag.usage})
+        )
+    return None if value is None else str(value)
+
+
+def _chosen(verb: Flag, own: list[str]) -> str:
+    allowed = "|".join(verb.choices)
+    usage = Text("write: {usage}", {"usage": f"batch_infer -{verb.name} {allowed}"})
+    if not own:
+        raise UsageError(
+            Text("{flag} needs a value: {usage}", {"flag": f"-{verb.name}", "usage": verb.usage}),
+            hints=(usage,),
+        )
+    if own[0] not in verb.choices:
+        near = closest(own[0], verb.choices)
+        hint = Text("did you mean {flag}?", {"flag": f"-{verb.name} {near}"}) if near else usage
+        raise UsageError(
+            Text("{flag} knows no {word!r}", {"flag": f"-{verb.name}", "word": own[0]}), hints=(hint, usage)
+        )
+    return own[0]
+
+
+def _no_task_id(usage: str) -> TaskIdError:
+    return TaskIdError(
+        Text("task-id must not be empty"), hints=(Text("name the task: {usage}", {"usage": usage}),)
+    )

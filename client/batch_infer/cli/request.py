@@ -1,0 +1,20 @@
+"""What a command line asks for, after parsing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Request(NamedTuple):
+    """A verb with its values. `ids` are task-ids as typed; verbs check them before they use them."""
+
+    verb: str
+    ids: tuple[str, ...] = ()
+    input: str = ""
+    choice: str = ""  # of -daemon and -completion
+    config: str | None = None
+    workspace: str | None = None
+    wait: bool = False
+    follow: bool = False
+    once: bool = False
+    as_json: bool = False

@@ -1,0 +1,30 @@
+"""-retry: another round for the failed and missing records of a finished task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_infer.cli.following import Manner, follow_task
+from batch_infer.cli.steering import show_state
+from batch_infer.protocol import rpc
+from batch_infer.protocol.errors import EXIT_DONE
+from batch_infer.protocol.text import Text
+from batch_infer.render import numbers
+
+if TYPE_CHECKING:
+    from batch_infer.cli.context import Context
+    from batch_infer.cli.request import Request
+
+
+def run(context: Context, request: Request) -> int:
+    """Start the round, and stay with it when asked."""
+    task_id = request.ids[0]
+    with context.daemon_of_task(task_id) as peer:
+        answer = peer.call(rpc.RETRY, {"task_id": task_id})
+    values = {"n": numbers.count(answer["records"]), "round": answer["round"]}
+    context.console.tell(Text("round {round}: {n} records are tried again", values))
+    if not (request.wait or request.follow):
+        show_state(context, task_id, answer, as_json=request.as_json)
+        return EXIT_DONE
+    manner = Manner.FOLLOW if request.follow else Manner.WAIT
+    return follow_task(context, task_id, manner, as_json=request.as_json)

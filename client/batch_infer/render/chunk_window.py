@@ -1,0 +1,77 @@
+"""A window on a task's chunks: a page that moves along with the first chunk that is not done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from batch_infer.protocol import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batch_infer.render.shapes import Chunk, Summary
+
+PAGE = 1000
+_WINDOW = 100
+_REFRESH_S = 0.5
+_STEPS_MAX = 10  # pages skipped in one refresh, so that a late joiner of a huge task stays fluent
+
+
+class Caller(Protocol):
+    """Something that sends a request to the daemon."""
+
+    def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
+        """The result."""
+
+
+def task_with_chunks(peer: Caller, task_id: str) -> tuple[Summary, Iterator[Chunk]]:
+    """A task, and all of its chunks, which are asked for page by page as they are taken."""
+    page = peer.call(rpc.STATUS, {"task_id": task_id, "cursor": None, "limit": PAGE})
+    first, following = page.pop("chunks"), page.pop("next")
+
+    def chunks() -> Iterator[Chunk]:
+        yield from first
+        cursor = following
+        while cursor is not None:
+            more = peer.call(rpc.STATUS, {"task_id": task_id, "cursor": cursor, "limit": PAGE})
+            yield from more["chunks"]
+            cursor = more["next"]
+
+    return page, chunks()
+
+
+class ChunkWindow:
+    """The chunks around the work of one task, refreshed at most twice a second."""
+
+    def __init__(self, task_id: str, monotonic: Callable[[], float]) -> None:
+        self._task_id = task_id
+        self._monotonic = monotonic
+        self._cursor: int | None = None
+        self._due = 0.0
+        self.chunks: tuple[Chunk, ...] = ()
+
+    def refresh(self, peer: Caller) -> None:
+        """Ask for the page again, and for the next one while all of it is done."""
+        if self._monotonic() < self._due:
+            return
+        limit = _WINDOW
+        for _ in range(_STEPS_MAX):
+            page = peer.call(rpc.STATUS, {"task_id": self._task_id, "cursor": self._cursor, "limit": limit})
+            self.chunks = tuple(page["chunks"])
+            open_at = self._first_open()
+            if open_at is not None:
+                # The next page begins just before the first chunk that is not done.
+                self._cursor = self.chunks[open_at - 2]["chunk"] if open_at > 1 else self._cursor
+                break
+            if page["next"] is None:
+                break
+            self._cursor, limit = page["next"], PAGE
+        self._due = self._monotonic() + _REFRESH_S
+
+    def around(self, rows: int) -> tuple[Chunk, ...]:
+        """At most `rows` chunks, from a little before the first one that is not done."""
+        start = max(0, min((self._first_open() or 0) - 1, len(self.chunks) - rows))
+        return self.chunks[start : start + rows]
+
+    def _first_open(self) -> int | None:
+        return next((i for i, chunk in enumerate(self.chunks) if chunk["state"] != "done"), None)

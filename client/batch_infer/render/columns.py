@@ -1,0 +1,72 @@
+"""Columns of text that align on a terminal, where a Chinese character is two cells wide."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+
+def width(text: str) -> int:
+    """The number of terminal cells that `text` takes."""
+    return sum(_cells(char) for char in text)
+
+
+def pad(text: str, cells: int, *, right: bool = False) -> str:
+    """`text` with spaces up to a width of `cells`; to the right edge when asked."""
+    gap = " " * (cells - width(text))
+    return gap + text if right else text + gap
+
+
+def cut(text: str, cells: int) -> str:
+    """`text`, shortened with an ellipsis to at most `cells` (at least 1)."""
+    if width(text) <= cells:
+        return text
+    kept, used = "", 1
+    for char in text:
+        used += _cells(char)
+        if used > cells:
+            break
+        kept += char
+    return kept + "…"
+
+
+def table(rows: Sequence[Sequence[str]], right: Collection[int] = (), indent: str = "") -> list[str]:
+    """Lines of aligned columns, two spaces apart. `right` names the columns aligned to the right."""
+    if not rows:
+        return []
+    widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        (indent + "  ".join(pad(cell, widths[i], right=i in right) for i, cell in enumerate(row))).rstrip()
+        for row in rows
+    ]
+
+
+def wrap(text: str, cells: int) -> list[str]:
+    """`text` in lines of at most `cells`, broken at spaces, and between Chinese characters."""
+    lines, line = [], ""
+    for piece in _pieces(text):
+        if line and width(line + piece.rstrip()) > cells:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece if line else piece.lstrip()
+    return [*lines, line.rstrip()]
+
+
+def _cells(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _pieces(text: str) -> list[str]:
+    """Words with the spaces after them; a wide character is a piece unless punctuation follows it."""
+    pieces = [""]
+    for before, char in zip(" " + text, text, strict=False):
+        wide_break = _cells(char) == 2 and not unicodedata.category(char).startswith("P")
+        if (before == " " and char != " ") or wide_break or (_cells(before) == 2 and char.isalnum()):
+            pieces.append("")
+        pieces[-1] += char
+    return [piece for piece in pieces if piece]

@@ -1,0 +1,119 @@
+"""Views for what is no terminal: nothing but notices, plain progress lines, or JSON lines."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from batch_infer.protocol.text import Text
+from batch_infer.render import numbers
+from batch_infer.render.public import public_task
+from batch_infer.render.states import state_line
+from batch_infer.render.task_fields import progress, waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from batch_infer.render.console import Console
+    from batch_infer.render.shapes import Load, Summary
+
+# Seconds between two lines about the same task while only its counts change.
+LINE_INTERVAL_S = 2.0
+
+
+class _Plain:
+    """What all of these views share."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def look(self, peer: Any) -> None:
+        """These views show only what is pushed."""
+
+    def notice(self, text: Text) -> None:
+        """On stderr."""
+        self.console.note(text)
+
+
+class Quiet(_Plain):
+    """Says only what a task waits for, and why it is paused, each time that changes."""
+
+    def __init__(self, console: Console, now: Callable[[], float]) -> None:
+        super().__init__(console)
+        self._now = now
+        self._said: dict[str, Any] = {}
+
+    def show(self, _tasks: Mapping[str, Summary], changed: Sequence[Summary], _daemon: Load) -> None:
+        """Say the troubles that are new."""
+        for task in changed:
+            trouble = _trouble(task)
+            if trouble == self._said.get(task["task_id"], ("", None, ())):
+                continue
+            self._said[task["task_id"]] = trouble
+            lang = self.console.lang
+            lines = [state_line(task, lang), *waits(task, lang, self._now())]
+            self.console.say(f"{task['task_id']}: " + " · ".join(lines))
+
+
+class ProgressLines(_Plain):
+    """A line when a task changes: at once when its state or its troubles do, else each 2 s at most."""
+
+    def __init__(
+        self,
+        console: Console,
+        write: Callable[[str], None],
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        super().__init__(console)
+        self._write = write
+        self._now = now
+        self._monotonic = monotonic
+        self._shown: dict[str, tuple[float, Any]] = {}
+
+    def show(self, _tasks: Mapping[str, Summary], changed: Sequence[Summary], _daemon: Load) -> None:
+        """Write the lines that are due."""
+        for task in changed:
+            mark = (task["state"], *_trouble(task))
+            at, last = self._shown.get(task["task_id"], (0.0, None))
+            if mark == last and self._monotonic() - at < LINE_INTERVAL_S:
+                continue
+            self._shown[task["task_id"]] = (self._monotonic(), mark)
+            self._write(self._line(task))
+
+    def _line(self, task: Summary) -> str:
+        lang = self.console.lang
+        counts = task["counts"]
+        parts = [state_line(task, lang), progress(task, lang)]
+        for text, n in (
+            (Text("errors {n}", {"n": numbers.count(counts.get("error", 0))}), counts.get("error")),
+            (Text("missing {n}", {"n": numbers.count(counts.get("missing", 0))}), counts.get("missing")),
+            (Text("retries {n}", {"n": numbers.count(task.get("retries", 0))}), task.get("retries")),
+        ):
+            if n:
+                parts.append(text.render(lang))
+        parts += [
+            Text("waits for: {what}", {"what": line}).render(lang) for line in waits(task, lang, self._now())
+        ]
+        clock = time.strftime("%H:%M:%S", time.localtime(self._now()))
+        return f"{clock}  {task['task_id']}  " + " · ".join(parts)
+
+
+class JsonLines(_Plain):
+    """One JSON object a line at each change of a task, with the load of daemon and workers."""
+
+    def show(self, _tasks: Mapping[str, Summary], changed: Sequence[Summary], daemon: Load) -> None:
+        """Write a line for each changed task."""
+        for task in changed:
+            self.console.json(public_task(task, self.console.lang) | {"daemon": daemon or None})
+
+
+def _trouble(task: Summary) -> tuple[str, str | None, tuple[str, ...]]:
+    """What is worth a line at once: the pause and its reason, and the kinds of waiting."""
+    reason = task.get("reason")
+    return (
+        "paused" if task["state"] == "paused" else "",
+        reason["code"] if reason else None,
+        tuple(sorted({waiting["code"] for waiting in task.get("waiting") or ()})),
+    )

@@ -1,0 +1,47 @@
+"""Numbers for people: the same in every language."""
+
+from __future__ import annotations
+
+import time
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def count(number: float) -> str:
+    """`1,234,567`."""
+    return f"{int(number):,}"
+
+
+def share(part: float) -> str:
+    """`42.0%` for 0.42; rounded down, so that 100.0% means all."""
+    return f"{int(max(0.0, min(part, 1.0)) * 1000) / 10:.1f}%"
+
+
+def rate(per_second: float) -> str:
+    """`12.3/s`."""
+    return f"{per_second:,.1f}/s" if per_second < 1000 else f"{per_second:,.0f}/s"
+
+
+def duration(seconds: float) -> str:
+    """`0:01:12`: hours, minutes, seconds."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def size(number: float) -> str:
+    """`1.5 MiB`."""
+    step = 0
+    while number >= 1024 and step < len(_SIZES) - 1:
+        number /= 1024
+        step += 1
+    return f"{number:.0f} {_SIZES[step]}" if step == 0 else f"{number:.1f} {_SIZES[step]}"
+
+
+def cost(amount: float) -> str:
+    """An amount in the currency of the service's prices."""
+    return f"{amount:,.4f}"
+
+
+def moment(unix: float) -> str:
+    """Local date and time of a moment in seconds since 1970."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))

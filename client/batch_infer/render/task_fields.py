@@ -1,0 +1,143 @@
+"""A task in words: labels and values, shared by -status, the progress lines and the live view."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_infer.protocol.text import Text
+from batch_infer.render import numbers
+from batch_infer.render.states import name
+
+if TYPE_CHECKING:
+    from batch_infer.render.shapes import Load, Summary
+
+Field = tuple[str, str]
+
+
+def progress(task: Summary, lang: str) -> str:
+    """`42.0% · 1,260 of 3,000 · 35.2/s · 0:01:12 left`."""
+    counts = task["counts"]
+    finished = counts.get("output", 0) + counts.get("error", 0) + counts.get("missing", 0)
+    if task.get("input_complete", True):
+        values = {"finished": numbers.count(finished), "input": numbers.count(counts.get("input", 0))}
+        of_all = Text("{finished} of {input}", values)
+    else:
+        expected = task.get("expected") or counts.get("input", 0)
+        values = {"finished": numbers.count(finished), "input": numbers.count(expected)}
+        of_all = Text("{finished} of about {input}", values)
+    parts = [numbers.share(task.get("share") or 0), of_all.render(lang)]
+    if task["state"] == "merging":
+        merged = numbers.share(task.get("merge_share") or 0)
+        parts.append(Text("merged {share}", {"share": merged}).render(lang))
+    if task["state"] in ("preparing", "running"):
+        parts.append(numbers.rate(task.get("rate_per_s") or 0))
+        eta = task.get("eta_s")
+        if eta is not None:
+            parts.append(Text("{time} left", {"time": numbers.duration(eta)}).render(lang))
+    return " · ".join(parts)
+
+
+def records(task: Summary, lang: str) -> str:
+    """`answered 1,240, errors 12, missing 0, pending 1,740`, and what is not zero of the rest."""
+    counts = task["counts"]
+    text = Text(
+        "answered {output}, errors {error}, missing {missing}, pending {pending}",
+        {key: numbers.count(counts.get(key, 0)) for key in ("output", "error", "missing", "pending")},
+    ).render(lang)
+    more = (
+        (Text("retries {n}", {"n": numbers.count(task.get("retries", 0))}), task.get("retries")),
+        (Text("blank lines {n}", {"n": numbers.count(counts.get("blank", 0))}), counts.get("blank")),
+        (_left_out(task), task.get("left_out")),
+    )
+    return Text(", ").render(lang).join([text, *(extra.render(lang) for extra, shown in more if shown)])
+
+
+def _left_out(task: Summary) -> Text:
+    values = {"n": numbers.count(task.get("left_out", 0))}
+    if task.get("left_out_exact", True):
+        return Text("left out by test_lines {n}", values)
+    return Text("left out by test_lines at least {n}", values)
+
+
+def chunk_states(task: Summary, lang: str) -> str:
+    """`done 12, in work 2, ready 3`."""
+    states = task.get("chunk_states") or {}
+    shown = [f"{name(state, lang)} {numbers.count(n)}" for state, n in states.items() if n]
+    return Text(", ").render(lang).join(shown)
+
+
+def tokens(task: Summary, lang: str) -> str:
+    """`1,200,000 in, 400,000 out`; empty while nothing is known."""
+    used = task.get("tokens") or {}
+    if not any(used.values()):
+        return ""
+    values = {key: numbers.count(used.get(key, 0)) for key in ("input", "output", "unknown")}
+    if used.get("unknown"):
+        return Text("{input} in, {output} out; not told by {unknown} answers", values).render(lang)
+    return Text("{input} in, {output} out", values).render(lang)
+
+
+def waits(task: Summary, lang: str, now: float) -> list[str]:
+    """What the task waits for, one line each: since when, and when it tries again. `now` is wall time."""
+    lines = []
+    for waiting in task.get("waiting") or ():
+        shown = Text.from_wire(waiting["text"])
+        since, next_try = waiting.get("since"), waiting.get("next_try")
+        if since is not None:
+            shown = Text("{what} (for {time})", {"what": shown, "time": numbers.duration(now - since)})
+        if next_try is not None and next_try > now:
+            left = numbers.duration(next_try - now)
+            shown = Text("{what}; next try in {time}", {"what": shown, "time": left})
+        lines.append(shown.render(lang))
+    return lines
+
+
+def load(daemon: Load, lang: str) -> str:
+    """CPU and memory of the daemon and its workers."""
+    workers = daemon.get("workers") or []
+    own = Text(
+        "daemon {cpu:.0f}% CPU, {rss}",
+        {"cpu": daemon.get("cpu") or 0.0, "rss": numbers.size(daemon.get("rss") or 0)},
+    ).render(lang)
+    if not workers:
+        return own
+    theirs = Text(
+        "workers ({n}) {cpu:.0f}% CPU, {rss}",
+        {
+            "n": len(workers),
+            "cpu": sum(worker.get("cpu") or 0.0 for worker in workers),
+            "rss": numbers.size(sum(worker.get("rss") or 0 for worker in workers)),
+        },
+    ).render(lang)
+    return f"{own} · {theirs}"
+
+
+def fields(task: Summary, lang: str, now: float) -> list[Field]:
+    """Everything about a task but its state and progress, as (label, value); what is unknown is absent."""
+    states = chunk_states(task, lang)
+    read = task.get("bytes") or {}
+    quota = task.get("quota") or {}
+    cost = task.get("cost")
+    rows: list[tuple[Text, str]] = [
+        (Text("records"), records(task, lang)),
+        (Text("chunks"), states),
+        (Text("tokens"), tokens(task, lang)),
+        (Text("cost"), "" if cost is None else numbers.cost(cost)),
+        (Text("requests"), _requests(task, lang)),
+        (
+            Text("input read"),
+            f"{numbers.size(read['read'])} / {numbers.size(read['total'])}"
+            if "read" in read and "total" in read
+            else "",
+        ),
+        (Text("quota"), " · ".join(f"{key}: {value}" for key, value in quota.items())),
+        *((Text("waits for"), line) for line in waits(task, lang, now)),
+    ]
+    return [(label.render(lang), value) for label, value in rows if value]
+
+
+def _requests(task: Summary, lang: str) -> str:
+    if task["state"] not in ("preparing", "running", "merging"):
+        return ""
+    values = {"n": task.get("in_flight") or 0, "limit": task.get("concurrency") or 0}
+    return Text("{n} in flight, at most {limit} at once", values).render(lang)

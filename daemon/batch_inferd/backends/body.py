@@ -1,0 +1,155 @@
+"""Building the request of an input line: its raw values are spliced in as they stand.
+
+Two kinds of lines are read. Our own: `{"messages": […]}` under the configured name, any other field
+goes into the body. And OpenAI batch lines: `{"custom_id", "method", "url", "body"}`. The config's
+defaults come first, the record's own fields win, then the profile renames and omits what its service
+does not know. Numbers, escapes and white space inside the values arrive at the service byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from batch_inferd.backends import rawjson
+from batch_inferd.lines import BOM
+
+if TYPE_CHECKING:
+    from batch_inferd.backends.plan import RequestPlan
+
+ENDPOINT_OF_URL = {
+    "/v1/chat/completions": "chat",
+    "/v1/embeddings": "embeddings",
+    "/v1/responses": "responses",
+}
+_URL_OF_ENDPOINT = {endpoint: url for url, endpoint in ENDPOINT_OF_URL.items()}
+
+_Raw = bytes | memoryview
+
+
+class InvalidLine(ValueError):  # noqa: N818  said of the line
+    """The line cannot be sent. `custom_id` is a JSON string: the user's where it could be read."""
+
+    def __init__(self, message: str, custom_id: bytes) -> None:
+        super().__init__(message)
+        self.custom_id = custom_id
+
+
+class Request(NamedTuple):
+    """What is sent for a record. `custom_id` is a JSON string for the output line."""
+
+    endpoint: str
+    body: bytes
+    custom_id: bytes
+    own_model: bool  # the record names a model of its own, other than the config's
+
+
+class BodyBuilder:
+    """Builds the requests of one plan."""
+
+    def __init__(self, plan: RequestPlan) -> None:
+        self._plan = plan
+        self._omit = frozenset(plan.omit)
+        self._defaults = {name: self._encode_defaults(fields) for name, fields in plan.defaults.items()}
+
+    def _encode_defaults(self, fields: dict[str, object]) -> dict[str, _Raw]:
+        return self._named({name: msgspec.json.encode(value) for name, value in fields.items()})
+
+    def _named(self, fields: dict[str, _Raw]) -> dict[str, _Raw]:
+        """Under the service's names, without what it refuses."""
+        rename = self._plan.rename
+        return {rename.get(name, name): raw for name, raw in fields.items() if name not in self._omit}
+
+    def build(self, line: bytes, number: int) -> Request:
+        """The request of input line `number` (from 1). Raises InvalidLine."""
+        if number == 1:
+            line = line.removeprefix(BOM)
+        fallback = b'"%d"' % number
+        try:
+            fields = rawjson.split_object(line)
+        except rawjson.InvalidJson as error:
+            raise InvalidLine(str(error), fallback) from error
+        custom_id = _custom_id(fields.pop("custom_id", None), fallback)
+        try:
+            if "body" in fields and ("url" in fields or self._plan.messages_key not in fields):
+                endpoint, own = self._batch_line(fields)
+            else:
+                endpoint, own = "chat", self._own_line(fields)
+        except ValueError as error:
+            raise InvalidLine(str(error), custom_id) from error
+        defaults = self._defaults.get(endpoint, {})
+        own = self._named(own)
+        own_model = "model" in own and bytes(own["model"]) != defaults.get("model")
+        return Request(endpoint, _join(defaults | own), custom_id, own_model)
+
+    def _own_line(self, fields: dict[str, _Raw]) -> dict[str, _Raw]:
+        key = self._plan.messages_key
+        messages = fields.pop(key, None)
+        if messages is None:
+            raise ValueError(f'the field "{key}" is missing')
+        if bytes(messages[:1]) != b"[":
+            raise ValueError(f'the field "{key}" is not a list')
+        return fields | {"messages": messages}
+
+    def _batch_line(self, fields: dict[str, _Raw]) -> tuple[str, dict[str, _Raw]]:
+        url = _string(fields.get("url"))
+        endpoint = ENDPOINT_OF_URL.get(url or "")
+        if endpoint is None:
+            shown = "missing" if url is None else f'"{url[:200]}"'
+            raise ValueError(f"the url is {shown}; allowed are {', '.join(ENDPOINT_OF_URL)}")
+        if endpoint not in self._plan.paths:
+            served = ", ".join(_URL_OF_ENDPOINT[e] for e in self._plan.paths if e in _URL_OF_ENDPOINT)
+            raise ValueError(f'this service has no "{url}"; it has {served}')
+        method = fields.get("method")
+        if method is not None and (_string(method) or "").upper() != "POST":
+            shown = bytes(method[:50]).decode("utf-8", "replace")
+            raise ValueError(f"the method is {shown}; allowed is POST")
+        try:
+            return endpoint, rawjson.split_object(bytes(fields["body"]))
+        except rawjson.InvalidJson as error:
+            raise ValueError("the body is not a JSON object") from error
+
+
+def custom_id_of(line: bytes, number: int) -> bytes:
+    """The JSON string that stands for input line `number` in the outputs, be the line valid or not."""
+    fallback = b'"%d"' % number
+    try:
+        fields = rawjson.split_object(line.removeprefix(BOM) if number == 1 else line)
+        return _custom_id(fields.get("custom_id"), fallback)
+    except rawjson.InvalidJson:
+        return fallback
+
+
+def _custom_id(raw: _Raw | None, fallback: bytes) -> bytes:
+    """A string as it stands; a number as its text; else the line number."""
+    if raw is None:
+        return fallback
+    data = bytes(raw)
+    if data[:1] == b'"':
+        return data
+    if data[:1] in b"-0123456789":
+        return b'"%b"' % data
+    return fallback
+
+
+def _string(raw: _Raw | None) -> str | None:
+    if raw is None or bytes(raw[:1]) != b'"':
+        return None
+    value = rawjson.loads(bytes(raw))
+    return value if isinstance(value, str) else None
+
+
+def _join(fields: dict[str, _Raw]) -> bytes:
+    parts: list[_Raw] = []
+    for name, raw in fields.items():
+        parts += (b"," if parts else b"{", _quoted(name), b":", raw)
+    parts.append(b"}" if parts else b"{}")
+    return b"".join(parts)
+
+
+def _quoted(name: str) -> bytes:
+    try:
+        return msgspec.json.encode(name)
+    except UnicodeEncodeError:  # a lone surrogate, which came as an escape and leaves as one
+        return rawjson.quote_ascii(name)

@@ -1,0 +1,96 @@
+"""The online backend: one HTTP call a record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
+
+from batch_inferd import failures
+from batch_inferd.backends.body import BodyBuilder, Request
+from batch_inferd.backends.redact import Redactor
+from batch_inferd.backends.transport import HttpReply, HttpTransport, NotSent, SentFailed
+from batch_inferd.journal.body import check_body
+from batch_inferd.journal.format import text_bytes
+from batch_inferd.seams.failpoint import failpoint
+
+if TYPE_CHECKING:
+    from batch_inferd.backends.plan import RequestPlan
+    from batch_inferd.failures import Verdict
+    from batch_inferd.seams.clock import Clock
+
+_SHOWN_BODY = 64 * 1024  # of a failed reply that is kept in an error record
+
+
+class Prepared:
+    """A plan with everything that is computed once: URLs, headers, body builder, redactor."""
+
+    def __init__(self, plan: RequestPlan) -> None:
+        self.plan = plan
+        self.builder = BodyBuilder(plan)
+        self.redactor = Redactor(plan)
+        query = f"?{urlencode(plan.query)}" if plan.query else ""
+        self.urls = {endpoint: f"{plan.base_url}{path}{query}" for endpoint, path in plan.paths.items()}
+        typed = any(name.lower() == "content-type" for name in plan.headers)
+        self.headers = plan.headers if typed else {**plan.headers, "Content-Type": "application/json"}
+
+
+class Outcome(NamedTuple):
+    """What came of a call. `network` is set when nothing was sent, `ms` is the call's time."""
+
+    verdict: Verdict
+    reply: HttpReply | None
+    network: NotSent | None
+    ms: int
+
+
+class OnlineBackend:
+    """Sends requests through a transport and judges what comes back."""
+
+    def __init__(self, transport: HttpTransport, clock: Clock) -> None:
+        self.transport = transport
+        self._clock = clock
+
+    async def call(self, prepared: Prepared, request: Request) -> Outcome:
+        """One attempt. Never raises for what the network or the service does."""
+        plan = prepared.plan
+        begun = self._clock.monotonic()
+        reply: HttpReply | None = None
+        network: NotSent | None = None
+        try:
+            reply = await self.transport.post(
+                prepared.urls[request.endpoint],
+                prepared.headers,
+                request.body,
+                timeouts=plan.timeouts,
+                proxy=plan.proxy,
+                max_bytes=plan.max_response_bytes,
+            )
+            _check_proxy(reply)
+            verdict = failures.classify_reply(
+                reply.status, reply.headers, reply.body, plan, self._clock.now()
+            )
+        except NotSent as error:
+            reply, network = None, error
+            verdict = failures.classify_exception(error)
+        except SentFailed as error:
+            verdict = failures.classify_exception(error)
+        failpoint("call.answered")
+        clean = prepared.redactor.text(verdict.message)
+        ms = int((self._clock.monotonic() - begun) * 1000)
+        return Outcome(verdict._replace(message=clean), reply, network, ms)
+
+
+def _check_proxy(reply: HttpReply) -> None:
+    """Raises NotSent for a reply of the proxy, which kept the request to itself."""
+    if reply.status == 407:
+        raise NotSent("proxy", "it asks for a credential of its own", "")
+
+
+def shown_body(prepared: Prepared, body: bytes) -> bytes | None:
+    """A failed reply's body as one JSON value without secrets: raw JSON, or its text, shortened."""
+    if not body:
+        return None
+    body = prepared.redactor.data(body)
+    if len(body) <= _SHOWN_BODY and check_body(body) is None:
+        return body
+    return text_bytes(body[:_SHOWN_BODY].decode("utf-8", "replace"))

@@ -1,0 +1,1 @@
+"""The task's config: read with a position for every value, checked all at once, kept without secrets."""

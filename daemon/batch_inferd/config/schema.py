@@ -1,0 +1,102 @@
+"""The config's sections, with the defaults. `docs/configuration.md` explains every key."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from batch_inferd.config.problems import Source
+
+MODES = ("asyncio", "threading", "multiprocessing")
+BACKENDS = ("auto", "batch", "online")
+DURABILITIES = ("normal", "strict")
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """Which service, which model, and what goes into each request.
+
+    Strings are as written: `${NAME}` is not replaced here. `password` is None when the config has
+    none; its text may be a secret, so it is kept out of `repr`.
+    """
+
+    domain: str
+    max_tokens: int
+    name: str | None = None
+    password: str | None = None
+    messages_key: str = "messages"
+    temperature: float | None = None
+    enable_thinking: bool | None = None
+    extra_body: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Model(domain={self.domain!r}, name={self.name!r}, …)"
+
+
+class Timeout(msgspec.Struct, frozen=True):
+    """Seconds: for connecting, between two reads, and for a whole call."""
+
+    connect: float = 10.0
+    read: float = 600.0
+    total: float = 1800.0
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """How calls are made: `processes` workers (threads in threading mode), `concurrency` calls at first."""
+
+    mode: Literal["asyncio", "threading", "multiprocessing"] = "asyncio"
+    processes: int = 1
+    concurrency: int = 64
+    timeout: Timeout = Timeout()
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The account's limits: requests and tokens a minute (None: unlimited), calls at a time."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    max_concurrency: int = 1024
+
+
+class Input(msgspec.Struct, frozen=True):
+    """Reading: a line of more bytes is an error record."""
+
+    max_line_bytes: int = 64 * 2**20
+
+
+class Output(msgspec.Struct, frozen=True):
+    """Recording: answers reach the disk within a second ("normal"), or each before it counts ("strict")."""
+
+    durability: Literal["normal", "strict"] = "normal"
+
+
+class Logging(msgspec.Struct, frozen=True):
+    """The task's log: the least level that is written, and for how many days files stay."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    keep_days: int = 30
+
+
+class Daemon(msgspec.Struct, frozen=True):
+    """The daemon: seconds without an unfinished task after which it ends by itself."""
+
+    idle_exit: float = 1800.0
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole config. `source` says where its values stand; it is no part of the snapshot."""
+
+    model: Model
+    test_lines: int = 0
+    lines_per_chunk: int = 200
+    max_retry_count: int = 3
+    backend: Literal["auto", "batch", "online"] = "auto"
+    execution: Execution = Execution()
+    limits: Limits = Limits()
+    input: Input = Input()
+    output: Output = Output()
+    logging: Logging = Logging()
+    daemon: Daemon = Daemon()
+    source: Source = Source()

@@ -1,0 +1,123 @@
+"""What a task's folder keeps of its config: everything but the secrets, which are references there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from batch_infer.protocol.text import Text
+from batch_inferd.config.expand import is_reference
+from batch_inferd.config.schema import Config, Model
+from batch_inferd.services.credentials import NO_PASSWORD, Credential
+from batch_inferd.services.profile import Profile
+from batch_inferd.services.proxies import has_password
+from batch_inferd.services.resolve import Resolved
+
+SCHEMA = 1
+LITERAL = {"literal": True}  # the value stood in the config itself: it is in the user's credentials file
+
+
+def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
+    """A JSON object for the task's folder; `account` is the fingerprint that finds the credential again."""
+    config: dict[str, Any] = msgspec.to_builtins(resolved.config)
+    del config["source"]
+    model = config["model"]
+    model["password"] = _hidden(model["password"])
+    model["headers"] = {name: _hidden(value) for name, value in model["headers"].items()}
+    proxy = resolved.proxy
+    return {
+        "schema": SCHEMA,
+        "account": account,
+        "config": config,
+        "profile": msgspec.to_builtins(resolved.profile),
+        "service": resolved.service,
+        "base_url": resolved.base_url,
+        "query": resolved.query,
+        "model": resolved.model,
+        "messages_key": resolved.messages_key,
+        "backend": resolved.backend,
+        "backend_reason": resolved.backend_reason.to_wire(),
+        "proxy": LITERAL if proxy and has_password(proxy) else proxy,
+        "max_concurrency": resolved.max_concurrency,
+        "notes": [note.to_wire() for note in resolved.notes],
+        "warnings": [warning.to_wire() for warning in resolved.warnings],
+    }
+
+
+def restore(stored: dict[str, Any], credential: Credential, *, test_base_url: str | None = None) -> Resolved:
+    """The `Resolved` that `stored` was taken of, with its secrets back from `credential`.
+
+    `test_base_url` is where the embedded test service listens now, when the task uses it.
+    Raises ValueError for what is no snapshot.
+    """
+    try:
+        return _restore(stored, credential, test_base_url)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the stored config is damaged: {error}") from error
+
+
+def _restore(stored: dict[str, Any], credential: Credential, test_base_url: str | None) -> Resolved:
+    config = dict(stored["config"])
+    model = dict(config["model"])
+    if model.get("password") == LITERAL:
+        model["password"] = credential.password
+    model["headers"] = {
+        name: credential.headers.get(name, "") if value == LITERAL else value
+        for name, value in model.get("headers", {}).items()
+    }
+    config["model"] = msgspec.convert(model, Model)
+    profile = msgspec.convert(stored["profile"], Profile)
+    proxy = stored["proxy"]
+    return Resolved(
+        config=msgspec.convert(config, Config),
+        profile=profile,
+        service=stored["service"],
+        base_url=test_base_url if profile.embedded and test_base_url else stored["base_url"],
+        query=stored["query"],
+        model=stored["model"],
+        messages_key=stored["messages_key"],
+        backend=stored["backend"],
+        backend_reason=Text.from_wire(stored["backend_reason"]),
+        credential=credential,
+        proxy=credential.proxy if proxy == LITERAL else proxy,
+        max_concurrency=stored["max_concurrency"],
+        notes=tuple(Text.from_wire(note) for note in stored["notes"]),
+        warnings=tuple(Text.from_wire(warning) for warning in stored["warnings"]),
+    )
+
+
+def identity(stored: dict[str, Any], input_path: str) -> str:
+    """A digest of what makes a task the same one: 64 hex digits.
+
+    The service, the model and what goes into each body, the input's absolute path, which lines are
+    taken and how they are cut, the backend asked for. Not the credential, headers, limits, execution,
+    retries, logging or durability: those may be mended in an unfinished task.
+    """
+    config = stored["config"]
+    model = config["model"]
+    parts = {
+        "service": stored["service"],
+        "query": stored["query"],
+        "model": stored["model"],
+        "messages_key": stored["messages_key"],
+        "max_tokens": model["max_tokens"],
+        "temperature": model["temperature"],
+        "enable_thinking": model["enable_thinking"],
+        "extra_body": model["extra_body"],
+        "test_lines": config["test_lines"],
+        "lines_per_chunk": config["lines_per_chunk"],
+        "backend": config["backend"],
+        "input": input_path,
+    }
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hidden(value: str | None) -> Any:
+    """A reference or `none` as it is; everything else only as a sign that it was there."""
+    if value is None or value.lower() == NO_PASSWORD or is_reference(value):
+        return value
+    return dict(LITERAL)

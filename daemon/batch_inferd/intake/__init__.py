@@ -1,0 +1,1 @@
+"""How input becomes chunks: pinning the input file, and cutting it lazily."""

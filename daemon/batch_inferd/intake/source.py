@@ -1,0 +1,129 @@
+"""The input file: what submit pins of it, and whether it still is what was pinned."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_infer.protocol.errors import InputError
+from batch_infer.protocol.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BLOCK = 1024 * 1024
+
+
+class Pin(NamedTuple):
+    """Path, identity, size (bytes) and modification time (ns) at submit; later bytes are ignored."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For the task's facts."""
+        return self._asdict()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Pin:
+        """The inverse of `to_json`."""
+        return cls(**data)
+
+
+def pin(path: str) -> Pin:
+    """Look at the input. Raises InputError: missing, not readable, not a regular file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang us
+    except FileNotFoundError as error:
+        raise InputError(
+            Text("the input {path} does not exist", {"path": path}), hints=(Text("check the path"),)
+        ) from error
+    except OSError as error:
+        raise InputError(
+            Text(
+                "the input {path} cannot be read: {error}",
+                {"path": path, "error": error.strerror or str(error)},
+            )
+        ) from error
+    try:
+        info = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise InputError(
+            Text("the input {path} is not a file", {"path": path}),
+            hints=(Text("give the path of a .jsonl file"),),
+        )
+    return Pin(path, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+
+
+def open_pinned(pinned: Pin) -> int:
+    """A descriptor of the input. Raises InputError when it is gone or shorter than it was."""
+    now = pin(pinned.path)
+    if now.size < pinned.size:
+        raise InputError(
+            Text(
+                "the input {path} has become shorter: {now} bytes, at submit it had {then}",
+                {"path": pinned.path, "now": now.size, "then": pinned.size},
+            )
+        )
+    return os.open(pinned.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+
+def unchanged(pinned: Pin) -> bool:
+    """Whether the file looks exactly as it did at submit (identity, size and time)."""
+    try:
+        return pin(pinned.path) == pinned
+    except InputError:
+        return False
+
+
+def looks_like_text(path: str) -> Text | None:
+    """A warning when the file begins as no JSONL does: UTF-16, gzip, zip, or a JSON array."""
+    with Path(path).open("rb") as file:
+        head = file.read(4096)
+    for magic, kind in (
+        (b"\xff\xfe", "UTF-16"),
+        (b"\xfe\xff", "UTF-16"),
+        (b"\x1f\x8b", "gzip"),
+        (b"PK\x03\x04", "zip"),
+    ):
+        if head.startswith(magic):
+            return Text(
+                "the input looks like {kind}, not like JSON Lines in UTF-8: its lines will be errors",
+                {"kind": kind},
+            )
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        return Text("the input begins with '[': JSON Lines has one object a line, not one array")
+    return None
+
+
+def count_records(path: str, start: int, end: int, stop: Callable[[], bool], limit: int) -> tuple[int, bool]:
+    """Records (lines that are not blank) in bytes [start, end), reading at most `limit` bytes.
+
+    Returns the count and whether it is of the whole range.
+    """
+    count = 0
+    in_line = False
+    with Path(path).open("rb", buffering=0) as file:
+        file.seek(start)
+        left = min(end - start, limit)
+        while left > 0 and not stop():
+            block = file.read(min(BLOCK, left))
+            if not block:
+                break
+            left -= len(block)
+            lines = block.split(b"\n")
+            if len(lines) == 1:
+                in_line = in_line or bool(lines[0].strip())
+                continue
+            count += in_line or bool(lines[0].strip())
+            count += sum(1 for line in lines[1:-1] if line and not line.isspace())
+            in_line = bool(lines[-1].strip())
+    complete = left <= 0 and end - start <= limit
+    return count + (in_line and complete), complete

@@ -1,0 +1,49 @@
+"""What the files of a chunk are called. Names are relative to the task's folder, with `/`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batch_inferd.seams.files import Directory
+
+_JOURNAL = re.compile(r"chunk_([0-9]{7,})\.([0-9A-Za-z_-]+)\.jsonl")
+
+
+def chunk_folder(chunk: int) -> str:
+    """The folder of chunk n (1-based): a thousand chunks each."""
+    return f"{(chunk - 1) // 1000:04d}"
+
+
+def chunk_name(chunk: int) -> str:
+    """The chunk's own lines: an exact slice of the input."""
+    return f"{chunk_folder(chunk)}/chunk_{chunk:07d}.jsonl"
+
+
+def journal_name(chunk: int, lease: str) -> str:
+    """The journal that one lease writes; `lease` is hex."""
+    return f"{chunk_folder(chunk)}/chunk_{chunk:07d}.{lease}.jsonl"
+
+
+def quarantine_name(chunk: int) -> str:
+    """The list of damaged lines that were found in the chunk's journals."""
+    return f"{chunk_folder(chunk)}/chunk_{chunk:07d}.quarantine"
+
+
+def chunk_journals(directory: Directory, chunk: int) -> list[str]:
+    """The journals of one chunk in order of name. Empty where there is no folder."""
+    folder = chunk_folder(chunk)
+    prefix = f"chunk_{chunk:07d}."  # a folder has thousands of names, and a lease begins many times a second
+    names = [name for name in directory.listdir(folder) if name.startswith(prefix)]
+    return [f"{folder}/{name}" for name in sorted(names) if _JOURNAL.fullmatch(name)]
+
+
+def list_journals(directory: Directory, folder: str) -> dict[int, list[str]]:
+    """The journals of a folder by chunk, each list in order of name. Empty where there is no folder."""
+    found: dict[int, list[str]] = {}
+    for name in sorted(directory.listdir(folder)):
+        match = _JOURNAL.fullmatch(name)
+        if match:
+            found.setdefault(int(match[1]), []).append(f"{folder}/{name}")
+    return found

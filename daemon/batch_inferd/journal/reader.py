@@ -1,0 +1,159 @@
+"""What a chunk's journals say, when a lease begins: which records have ended, and how far the others are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from batch_inferd.journal.format import Answer, Attempt, Failure, Missing
+from batch_inferd.journal.names import chunk_folder, chunk_journals
+from batch_inferd.journal.quarantine import Quarantine
+from batch_inferd.journal.scan import Scanned, scan_journal
+from batch_inferd.seams.files import Directory, sync
+
+Kind = Literal["answer", "error", "missing"]
+
+
+@dataclass(slots=True)
+class LineState:
+    """Where a record that has not ended stands, from its failed attempts of the current round.
+
+    `attempts` is the highest attempt number, `charged` how many used up a retry; `not_before` is seconds
+    since 1970; `failure`, `status` and `message` are those of the last one.
+    """
+
+    attempts: int = 0
+    charged: int = 0
+    strikes: int = 0
+    outages: int = 0
+    not_before: float = 0.0
+    failure: str | None = None
+    status: int | None = None
+    message: str = ""
+    t: float = 0.0
+
+
+@dataclass(slots=True)
+class ChunkState:
+    """All that a chunk's journals hold, as it matters in one round."""
+
+    round: int
+    terminals: dict[int, Kind] = field(default_factory=dict)  # line -> how it ended
+    open_lines: dict[int, LineState] = field(default_factory=dict)  # only lines with failed attempts
+    retries: int = 0  # charged attempts, of all rounds
+    failures: Counter[str] = field(default_factory=Counter)  # failed attempts by class, of all rounds
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_unknown: int = 0  # answers that did not tell
+    extras: int = 0  # terminal records beside the one that counts
+    quarantined: int = 0  # damaged lines; their records are done again
+    torn: int = 0  # journals whose last line was cut short
+
+    @property
+    def answered(self) -> int:
+        """Records with an answer, of any round."""
+        return self._count("answer")
+
+    @property
+    def error(self) -> int:
+        """Records that failed in this round."""
+        return self._count("error")
+
+    @property
+    def missing(self) -> int:
+        """Records that no answer came for, in this round."""
+        return self._count("missing")
+
+    def _count(self, kind: Kind) -> int:
+        return sum(1 for found in self.terminals.values() if found == kind)
+
+    def is_done(self, line: int) -> bool:
+        """Whether line `line` (of the input) has ended."""
+        return line in self.terminals
+
+    def state(self, line: int) -> LineState:
+        """Where a line stands that has not ended."""
+        return self.open_lines.get(line) or LineState()
+
+
+def read_chunk(
+    directory: Directory,
+    chunk: int,
+    round: int,  # noqa: A002
+    *,
+    repair: bool = False,
+) -> ChunkState:
+    """Read all journals of a chunk. Blocks. Raises OSError.
+
+    Args:
+        directory: the task's folder.
+        chunk: from 1.
+        round: errors, missing records and attempts of earlier rounds are history; answers are not.
+        repair: cut torn last lines, list damaged ones in the chunk's quarantine file, and make all of it
+            durable. Only when no writer of this chunk lives.
+    """
+    state = ChunkState(round)
+    quarantine = Quarantine(directory, chunk) if repair else None
+    names = chunk_journals(directory, chunk)
+    for name in names:
+        fd = directory.open(name, os.O_RDWR if repair else os.O_RDONLY)
+        try:
+            for scanned in scan_journal(fd):
+                if scanned.torn:
+                    state.torn += 1
+                    if repair:
+                        os.ftruncate(fd, scanned.offset)
+                elif scanned.entry is None:
+                    state.quarantined += 1
+                    if quarantine is not None:
+                        quarantine.add(name, fd, scanned)
+                else:
+                    _take(state, scanned)
+            if repair:
+                sync(fd, name)  # its writer may have been killed before it did
+        finally:
+            os.close(fd)
+    if repair and names:
+        directory.sync(chunk_folder(chunk))
+    for line in state.terminals:
+        state.open_lines.pop(line, None)
+    return state
+
+
+def _take(state: ChunkState, scanned: Scanned) -> None:
+    match scanned.entry:
+        case Answer() as answer:
+            if state.terminals.get(answer.line) == "answer":
+                state.extras += 1
+                return
+            if answer.line in state.terminals:
+                state.extras += 1  # it ended twice in this round
+            state.terminals[answer.line] = "answer"
+            state.tokens_in += answer.tokens_in or 0
+            state.tokens_out += answer.tokens_out or 0
+            state.tokens_unknown += answer.tokens_in is None or answer.tokens_out is None
+        case Failure() | Missing() as ended if ended.round >= state.round:
+            if ended.line in state.terminals:
+                state.extras += 1
+                return
+            state.terminals[ended.line] = "error" if isinstance(ended, Failure) else "missing"
+        case Attempt() as attempt:
+            state.retries += attempt.charged
+            state.failures[attempt.failure] += 1
+            if attempt.round >= state.round and attempt.line not in state.terminals:
+                _take_attempt(state.open_lines.setdefault(attempt.line, LineState()), attempt)
+
+
+def _take_attempt(line: LineState, attempt: Attempt) -> None:
+    line.attempts = max(line.attempts, attempt.attempt)
+    line.charged += attempt.charged
+    line.strikes = max(line.strikes, attempt.strikes)
+    line.outages = max(line.outages, attempt.outages)
+    if attempt.t >= line.t:  # journals are read by name, not in the order of their leases
+        line.t = attempt.t
+        line.not_before = attempt.not_before
+        line.failure = attempt.failure
+        line.status = attempt.status
+        line.message = attempt.message

@@ -1,0 +1,1 @@
+"""Merging: journals become outputs in input order, counted against the input, published as a whole."""

@@ -1,0 +1,165 @@
+"""One chunk in memory: where its lines stand, and where the terminal record of each stands.
+
+A hundred thousand lines take about 5 MB here, whatever their length.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from typing import TYPE_CHECKING
+
+from batch_inferd.journal.format import Answer, Attempt, Entry, Failure
+from batch_inferd.journal.scan import Scanned, scan_journal
+from batch_inferd.lines import Line, read_range
+
+if TYPE_CHECKING:
+    from batch_inferd.merge.tally import Problems, Tally
+    from batch_inferd.seams.files import Directory
+
+NONE, ANSWER, ERROR, MISSING = range(4)
+_TWO_TERMINALS, _TWO_ANSWERS = 1, 2
+_DOUBLES = {_TWO_TERMINALS: "two_terminals", _TWO_ANSWERS: "two_answers"}
+_OPEN_FILES = 16
+
+
+class Lines:
+    """The chunk file's lines, by 0-based index."""
+
+    def __init__(self) -> None:
+        self.offset = array("q")
+        self.length = array("q")
+        self.blank = bytearray()
+
+    def add(self, line: Line) -> None:
+        """The next line."""
+        self.offset.append(line.offset)
+        self.length.append(line.length)
+        self.blank.append(line.blank)
+
+    def __len__(self) -> int:
+        return len(self.blank)
+
+
+class Journals:
+    """A chunk's journals, opened as they are needed, a few at a time."""
+
+    def __init__(self, directory: Directory, names: list[str]) -> None:
+        self._directory = directory
+        self._names = names
+        self._open: dict[int, int] = {}  # position in names -> descriptor, oldest first
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def fd(self, number: int) -> int:
+        """The descriptor of a journal, valid until the next call. Raises OSError."""
+        fd = self._open.get(number)
+        if fd is None:
+            if len(self._open) >= _OPEN_FILES:
+                os.close(self._open.pop(next(iter(self._open))))
+            fd = self._open[number] = self._directory.open(self._names[number], os.O_RDONLY)
+        return fd
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        """Bytes that were there when the journal was indexed. Raises OSError."""
+        data = read_range(self.fd(number), offset, length)
+        if len(data) != length:
+            raise OSError(f"the journal {self._names[number]} became shorter while it was merged")
+        return data
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+class Terminals:
+    """For each line of a chunk, the terminal record that counts: an answer, else that of the newest round."""
+
+    def __init__(self, chunk: int, first_line: int, lines: int, tally: Tally, problems: Problems) -> None:
+        """For a chunk of `lines` lines, the first of which is line `first_line` of the input."""
+        self._chunk = chunk
+        self._first = first_line
+        self._tally = tally
+        self._problems = problems
+        self.kind = bytearray(lines)
+        self.round = array("q", bytes(8 * lines))
+        self.journal = array("q", bytes(8 * lines))
+        self.rec_offset = array("q", bytes(8 * lines))
+        self.rec_length = array("q", bytes(8 * lines))
+        self._t = array("d", bytes(8 * lines))
+        self._double = bytearray(lines)
+        self._failure: dict[int, str] = {}  # only lines with an error
+        self.retries = 0
+
+    def read(self, journals: Journals) -> None:
+        """Index every journal. Raises OSError."""
+        for number in range(len(journals)):
+            for scanned in scan_journal(journals.fd(number)):
+                if scanned.entry is None:
+                    self._tally.torn += scanned.torn
+                    self._tally.quarantined += not scanned.torn
+                elif isinstance(scanned.entry, Attempt):
+                    self._count_attempt(scanned.entry)
+                else:
+                    self._take(scanned.entry, scanned, number)
+
+    def _count_attempt(self, attempt: Attempt) -> None:
+        self._tally.failed += 1
+        self._tally.retries += attempt.charged
+        self.retries += attempt.charged
+        self._tally.failures[attempt.failure] += 1
+
+    def _take(self, entry: Entry, scanned: Scanned, journal: int) -> None:
+        tally = self._tally
+        tally.attempts += entry.attempt
+        if isinstance(entry, Answer):
+            kind = ANSWER
+            tally.paths[entry.path] += 1
+            tally.latencies.add(entry.ms)
+            tally.tokens_in += entry.tokens_in or 0
+            tally.tokens_out += entry.tokens_out or 0
+            tally.tokens_unknown += entry.tokens_in is None or entry.tokens_out is None
+        else:
+            kind = ERROR if isinstance(entry, Failure) else MISSING
+        index = entry.line - self._first
+        if not 0 <= index < len(self.kind):
+            self._problems.add(self._chunk, entry.line, "foreign_line")
+            return
+        if self.kind[index] and not self._wins(entry, kind, index):
+            return
+        self.kind[index] = kind
+        self.round[index] = entry.round
+        self.journal[index] = journal
+        self.rec_offset[index] = scanned.rec_offset
+        self.rec_length[index] = scanned.rec_length
+        self._t[index] = entry.t
+        if isinstance(entry, Failure):
+            self._failure[index] = entry.failure
+
+    def _wins(self, entry: Entry, kind: int, index: int) -> bool:
+        # A line that has a terminal record already meets another one. Only those of one round, and
+        # answers, contradict each other: what failed in an earlier round is history.
+        answered = self.kind[index] == ANSWER
+        if entry.round == self.round[index] or (answered and kind == ANSWER):
+            self._tally.extras += 1
+            self._double[index] = _TWO_ANSWERS if answered and kind == ANSWER else _TWO_TERMINALS
+            return kind == ANSWER and (not answered or entry.t < self._t[index])
+        newer = entry.round > self.round[index]
+        if answered:
+            self._tally.extras += newer  # it ended again after it was answered
+            return False
+        if kind == ANSWER:
+            self._tally.extras += not newer
+            return True
+        self._double[index] = self._double[index] if not newer else 0
+        return newer
+
+    def failure(self, index: int) -> str:
+        """The class of an error."""
+        return self._failure[index]
+
+    def double(self, index: int) -> str | None:
+        """What is wrong with a line that ended twice, None with all others."""
+        return _DOUBLES.get(self._double[index])

@@ -1,0 +1,44 @@
+"""Taking values out of a request's parameters: each checked, with a plain error."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from batch_infer.protocol.errors import ProtocolError
+from batch_infer.protocol.text import Text
+
+PAGE_MAX = 1000
+
+
+def string(params: dict[str, Any], name: str, default: str | None = None) -> str:
+    """A string. Raises ProtocolError when it is absent (and has no default) or something else."""
+    value = params.get(name, default)
+    if not isinstance(value, str):
+        raise ProtocolError(Text("the parameter {name} must be a string", {"name": name}))
+    return value
+
+
+def data(params: dict[str, Any], name: str) -> bytes:
+    """Base64 bytes."""
+    try:
+        return base64.b64decode(string(params, name), validate=True)
+    except binascii.Error as error:
+        raise ProtocolError(Text("the parameter {name} must be base64", {"name": name})) from error
+
+
+def strings(params: dict[str, Any], name: str) -> dict[str, str]:
+    """An object of strings; empty when absent."""
+    value = params.get(name) or {}
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise ProtocolError(Text("the parameter {name} must be an object of strings", {"name": name}))
+    return {str(key): v for key, v in value.items()}
+
+
+def limit(params: dict[str, Any]) -> int:
+    """How many rows of a page: 1 to 1,000."""
+    value = params.get("limit", PAGE_MAX)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= PAGE_MAX:
+        raise ProtocolError(Text("the parameter limit must be a number from 1 to {most}", {"most": PAGE_MAX}))
+    return value

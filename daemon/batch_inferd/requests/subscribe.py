@@ -1,0 +1,26 @@
+"""`subscribe`: progress is pushed on this connection from now on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_inferd.tasks.summary import summary
+
+if TYPE_CHECKING:
+    from batch_inferd.app import App
+    from batch_inferd.server.peer import Peer
+
+_FIRST = 200
+
+
+async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]:
+    """`{tasks: [SUMMARY…]}` of some tasks (`tasks: [id…]`) or of all (`tasks: null`), as they are now."""
+    wanted = params.get("tasks")
+    if wanted is None:
+        await app.registry.discover()
+        tasks = [app.registry.tasks[name] for name in sorted(app.registry.tasks)]
+        app.hub.subscribe(peer, None)
+    else:
+        tasks = [await app.registry.find(str(task_id)) for task_id in wanted[:_FIRST]]
+        app.hub.subscribe(peer, [task.id for task in tasks])
+    return {"tasks": [summary(task) for task in tasks[-_FIRST:]], "daemon": app.machine()}

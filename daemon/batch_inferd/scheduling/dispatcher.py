@@ -1,0 +1,389 @@
+"""The dispatcher: keeps the workers supplied with leased chunks, and the accounts within their limits.
+
+One loop. Each round it sizes the pool of workers, tells every worker its share of each account's
+window, and grants chunks until each worker holds, for every active task, enough unsent records to fill
+its share: so a small late task is served beside a huge early one, and no worker runs dry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from batch_infer.protocol.text import Text
+from batch_inferd.journal.names import chunk_name
+from batch_inferd.scheduling.account import Account
+from batch_inferd.scheduling.worker_process import WorkerProcess
+from batch_inferd.seams.failpoint import failpoint
+from batch_inferd.store.taskdb import disk_errno
+from batch_inferd.tasks import states
+from batch_inferd.tasks.states import Reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_inferd.seams.clock import Clock
+    from batch_inferd.seams.events import Events
+    from batch_inferd.tasks.task import Lease, Task
+
+_log = logging.getLogger(__name__)
+_TICK_S = 0.25
+_IDLE_WORKERS_S = 60.0
+_RESPAWN_S = (0.0, 1.0, 5.0, 30.0)  # waits before starting a worker again that fails at once
+_MIN_LEASES = 16  # per task and worker, however small the window
+_MAX_PER_ROUND = 64  # grants of one round: bounds the messages to a worker
+
+
+class Dispatcher:
+    """Accounts, workers and leases. Made once a daemon; `start` runs its loop."""
+
+    def __init__(self, folder: Path, clock: Clock, events: Events) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._events = events
+        self.workers: list[WorkerProcess] = []
+        self.accounts: dict[str, Account] = {}
+        self.tasks: dict[str, Task] = {}
+        self._leases: dict[str, Lease] = {}
+        self._known_plans: set[tuple[str, str, int]] = set()
+        self._told: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._idle_since = 0.0
+        self._failures = 0
+        self._respawn_at = 0.0
+        self.failed_spawn: str | None = None
+        self._stopping = False
+
+    # tasks
+
+    def add(self, task: Task) -> None:
+        """A task wants to be served."""
+        self.tasks[task.uuid] = task
+        self._limits(task.account)
+        self.account(task.account).resumed()
+        # A worker that was told to stop sending (401) begins again when its account is told anew.
+        self._told = {key: value for key, value in self._told.items() if key[1] != task.account}
+        self.wake()
+
+    def remove(self, task: Task) -> None:
+        """A task has ended."""
+        self.tasks.pop(task.uuid, None)
+        self._known_plans = {key for key in self._known_plans if key[1] != task.uuid}
+        for worker in self.workers:
+            worker.send("forget", {"task": task.uuid})
+
+    def end_task(self, task: Task, mode: str) -> None:
+        """Ask the workers to give back the task's chunks: `drain` lets calls in flight finish."""
+        for lease in list(task.leases.values()):
+            lease.worker.send("end_lease", {"lease": lease.id, "mode": mode})
+
+    def window(self, fingerprint: str) -> int:
+        """The account's window now."""
+        return self.account(fingerprint).window
+
+    def account(self, fingerprint: str) -> Account:
+        """The controller of an account."""
+        if fingerprint not in self.accounts:
+            self.accounts[fingerprint] = Account(fingerprint)
+        return self.accounts[fingerprint]
+
+    def wake(self) -> None:
+        """Something changed: look again soon."""
+        self._wake.set()
+
+    # life
+
+    def start(self) -> None:
+        """Run the loop."""
+        self._idle_since = self._clock.monotonic()
+        self._loop_task = asyncio.create_task(self._run(), name="dispatcher")
+
+    async def stop(self, mode: str, grace_s: float) -> None:
+        """End all workers (`drain`: calls in flight may finish within `grace_s`), then the loop."""
+        self._stopping = True
+        await asyncio.gather(*(worker.stop(mode, grace_s) for worker in list(self.workers)))
+        if self._background:
+            await asyncio.wait(set(self._background))
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop_task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._round()
+            except Exception:  # noqa: BLE001  it must go on
+                _log.exception("a bug in the dispatcher; it goes on")
+                await self._clock.sleep(1.0)
+            timer = asyncio.create_task(self._clock.sleep(_TICK_S))
+            waiter = asyncio.create_task(self._wake.wait())
+            try:
+                await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                timer.cancel()
+                waiter.cancel()
+
+    async def _round(self) -> None:
+        self._wake.clear()
+        if self._stopping:
+            return
+        now = self._clock.monotonic()
+        self._probe_credit(now)
+        active = [task for task in self.tasks.values() if task.running]
+        await self._size_pool(active, now)
+        workers = [worker for worker in self.workers if worker.alive]
+        for fingerprint in {task.account for task in self.tasks.values()}:
+            tasks = [task for task in active if task.account == fingerprint]
+            await self._serve(self.account(fingerprint), tasks, workers)
+
+    # the pool
+
+    async def _size_pool(self, active: list[Task], now: float) -> None:
+        if active or any(task.leases for task in self.tasks.values()):
+            self._idle_since = now
+        elif self.workers and now - self._idle_since > _IDLE_WORKERS_S:
+            for worker in self.workers:
+                self._spawn_background(worker.stop("drain", 5.0))
+            return
+        wanted = max((_processes(task) for task in active), default=0)
+        present = [worker for worker in self.workers if not worker.stopping]
+        if now < self._respawn_at:
+            return
+        for _ in range(wanted - len(present)):
+            worker = WorkerProcess(self._folder, self._on_message, self._on_exit)
+            try:
+                await worker.start()
+            except OSError as error:
+                self._worker_failed(f"a worker could not be started: {error}", now)
+                return
+            self.workers.append(worker)
+            self._spawn_background(self._await_hello(worker))
+
+    async def _await_hello(self, worker: WorkerProcess) -> None:
+        hello = asyncio.create_task(worker.ready.wait())
+        gone = asyncio.create_task(worker.exited.wait())
+        timer = asyncio.create_task(asyncio.sleep(30.0))
+        await asyncio.wait([hello, gone, timer], return_when=asyncio.FIRST_COMPLETED)
+        for one in (hello, gone, timer):
+            one.cancel()
+        if not worker.ready.is_set() and not worker.exited.is_set():
+            _log.error("worker %s did not report within 30 s and is ended", worker.pid)
+            worker.kill()
+        self.wake()
+
+    def _worker_failed(self, message: str, now: float) -> None:
+        _log.error(message)
+        self.failed_spawn = message
+        self._respawn_at = now + _RESPAWN_S[min(self._failures, len(_RESPAWN_S) - 1)]
+        self._failures += 1
+
+    def _on_exit(self, worker: WorkerProcess) -> None:
+        with contextlib.suppress(ValueError):
+            self.workers.remove(worker)
+        lost = [lease for lease in self._leases.values() if lease.worker is worker]
+        for lease in lost:
+            del self._leases[lease.id]
+            self._spawn_background(lease.task.lease_ended(lease, "lost", None))
+        self._told = {key: value for key, value in self._told.items() if key[0] != worker.name}
+        self._known_plans = {key for key in self._known_plans if key[0] != worker.name}
+        if not worker.stopping:
+            self._worker_failed(
+                f"worker {worker.pid} ended unexpectedly with {len(lost)} chunks in its hands",
+                self._clock.monotonic(),
+            )
+        self.wake()
+
+    # supply
+
+    async def _serve(self, account: Account, tasks: list[Task], workers: list[WorkerProcess]) -> None:
+        window = account.window
+        usable, surplus = workers[:window], workers[window:]
+        for index, worker in enumerate(usable):
+            share = window // len(usable) + (index < window % len(usable))
+            self._tell(worker, account, share, len(usable))
+            await self._supply(worker, tasks, share)
+        for worker in surplus:
+            self._tell(worker, account, 0, 1)
+            for lease in list(self._leases.values()):
+                if lease.worker is worker and lease.task.account == account.fingerprint:
+                    worker.send("end_lease", {"lease": lease.id, "mode": "drain"})
+
+    def _tell(self, worker: WorkerProcess, account: Account, slots: int, workers: int) -> None:
+        rate = account.rpm / 60.0 / workers if account.rpm else None
+        hold = account.hold_until if account.hold_until > self._clock.now() else None
+        message = (slots, rate, hold)
+        key = (worker.name, account.fingerprint)
+        if self._told.get(key) != message:
+            self._told[key] = message
+            worker.send(
+                "account",
+                {"account": account.fingerprint, "slots": slots, "rate_per_s": rate, "hold_until": hold},
+            )
+
+    async def _supply(self, worker: WorkerProcess, tasks: list[Task], share: int) -> None:
+        wanted: list[tuple[Task, Any]] = []
+        for task in tasks:
+            mine = [lease for lease in task.leases.values() if lease.worker is worker]
+            backlog = sum(lease.unstarted for lease in mine)
+            held = len(mine)
+            most = max(_MIN_LEASES, 2 * share)
+            while backlog < share and held < most and len(wanted) < _MAX_PER_ROUND:
+                row = await task.next_row()
+                if row is None:
+                    break
+                wanted.append((task, row))
+                backlog += max(1, row.records - row.answered - row.error - row.missing)
+                held += 1
+        if wanted:
+            await asyncio.gather(*(self._grant(task, row, worker) for task, row in wanted))
+            if len(wanted) >= _MAX_PER_ROUND:
+                self.wake()
+
+    async def _grant(self, task: Task, row: Any, worker: WorkerProcess) -> None:
+        if not task.directory.still_there():
+            self._events.emit("task.gone", task=task)
+            return
+        try:
+            lease = await task.grant(row, worker)
+        except (OSError, sqlite3.Error) as error:
+            await task.fault(disk_errno(error), str(error))
+            return
+        plan = task.plan
+        if not worker.alive or not task.running or plan is None:
+            await task.lease_ended(lease, "lost", None)
+            return
+        self._leases[lease.id] = lease
+        known = (worker.name, task.uuid, plan.version)
+        if known not in self._known_plans:
+            self._known_plans.add(known)
+            worker.send("plan", {"plan": msgspec.to_builtins(plan)})
+        worker.send("lease", task_lease(task, lease, plan.version))
+        failpoint("lease.sent")
+        task.wake()
+
+    # what workers say
+
+    def _on_message(self, worker: WorkerProcess, method: str, params: dict[str, Any]) -> None:
+        if method == "report":
+            self._on_report(params)
+        elif method in ("sealed", "released"):
+            self._on_lease_end(method, params)
+        elif method == "blocked":
+            self._on_blocked(params)
+        elif method == "fault":
+            self._on_fault(params)
+        elif method == "log":
+            for record in params.get("records", ()):
+                self._events.emit("worker.log", worker=worker, record=record)
+
+    def _on_report(self, params: dict[str, Any]) -> None:
+        for lease_id, counters in params.get("leases", {}).items():
+            lease = self._leases.get(lease_id)
+            if lease is not None:
+                lease.unstarted = int(counters.get("unstarted", 0))
+                lease.task.progress.report(lease_id, counters)
+                lease.task.changed()
+        for fingerprint, seen in params.get("accounts", {}).items():
+            account = self.account(fingerprint)
+            before = account.probing
+            account.observe(seen, self._clock.now(), self._clock.monotonic())
+            if before and not account.probing:
+                _log.info("the account %s has credit again", fingerprint)
+        self._failures = 0
+        self.failed_spawn = None
+        self.wake()
+
+    def _on_lease_end(self, method: str, params: dict[str, Any]) -> None:
+        lease = self._leases.pop(str(params.get("lease")), None)
+        if lease is not None:
+            outcome = "sealed" if method == "sealed" else str(params.get("reason", "released"))
+            self._spawn_background(lease.task.lease_ended(lease, outcome, params.get("counts")))
+            self.wake()
+
+    def _on_fault(self, params: dict[str, Any]) -> None:
+        lease = self._leases.get(str(params.get("lease")))
+        if lease is not None:
+            code, text = params.get("errno"), str(params.get("text"))
+            self._spawn_background(lease.task.fault(code, text))
+
+    def _on_blocked(self, params: dict[str, Any]) -> None:
+        fingerprint, code = str(params.get("account")), str(params.get("code"))
+        text = Text.from_wire(params.get("text"))
+        source = self.tasks.get(str(params.get("task")))
+        affected = [task for task in self.tasks.values() if task.account == fingerprint]
+        account = self.account(fingerprint)
+        if code == "auth":
+            account.blocked = True
+        if code == "credit":
+            seconds = account.credit_gone(self._clock.monotonic())
+            text = Text(
+                "{text}; it is tried again in {seconds} s, and goes on by itself",
+                {"text": text, "seconds": int(seconds)},
+            )
+        elif code == "model":
+            affected = [task for task in affected if source is not None and task.model == source.model]
+        for task in affected:
+            if task.running:
+                self._spawn_background(task.pause(Reason(code, text)))
+        self.wake()
+
+    def _probe_credit(self, now: float) -> None:
+        for account in self.accounts.values():
+            if account.probe_at is None or now < account.probe_at:
+                continue
+            account.start_probe()
+            for task in self.tasks.values():
+                waits = (
+                    task.state == states.PAUSED and task.reason is not None and task.reason.code == "credit"
+                )
+                if task.account == account.fingerprint and waits:
+                    self._spawn_background(task.resume())
+
+    def _limits(self, fingerprint: str) -> None:
+        limits = []
+        for task in self.tasks.values():
+            if task.account == fingerprint:
+                config = task.config["config"]
+                most = min(config["limits"]["max_concurrency"], task.config["max_concurrency"])
+                limits.append((config["execution"]["concurrency"], most, config["limits"]["rpm"]))
+        self.account(fingerprint).set_limits(limits)
+
+    def _spawn_background(self, work: Any) -> None:
+        job = asyncio.create_task(work)
+        self._background.add(job)
+        job.add_done_callback(self._finished)
+
+    def _finished(self, job: asyncio.Task[None]) -> None:
+        self._background.discard(job)
+        if not job.cancelled() and job.exception() is not None:
+            _log.error("a background job of the dispatcher failed", exc_info=job.exception())
+
+
+def task_lease(task: Task, lease: Lease, version: int) -> dict[str, Any]:
+    """The LEASE message: which chunk, where, and under which plan."""
+    return {
+        "lease": lease.id,
+        "task": task.uuid,
+        "task_id": task.id,
+        "chunk": lease.row.n,
+        "task_dir": str(task.directory.path),
+        "task_dir_id": list(task.directory.identity),
+        "chunk_file": chunk_name(lease.row.n),
+        "first_line": lease.row.first_line,
+        "lines": lease.row.lines,
+        "round": task.round,
+        "plan_version": version,
+    }
+
+
+def _processes(task: Task) -> int:
+    execution = task.config["config"]["execution"]
+    return int(execution["processes"]) if execution["mode"] == "multiprocessing" else 1

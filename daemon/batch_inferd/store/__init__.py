@@ -1,0 +1,1 @@
+"""A task's SQLite database: one writer thread, grouped commits, numbered migrations."""

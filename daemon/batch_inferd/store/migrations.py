@@ -1,0 +1,73 @@
+"""The schema of task.db as numbered, append-only steps: step N takes `user_version` from N-1 to N.
+
+Per-record results are not here: they live in the chunks' journals.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    -- Facts about the task as JSON values: see store/facts.py for the keys.
+    CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- A slice of the input. `chain` is a hash chain over all slices up to this one.
+    CREATE TABLE chunks (
+        n INTEGER PRIMARY KEY,
+        first_line INTEGER NOT NULL,
+        lines INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        records INTEGER NOT NULL,
+        blank INTEGER NOT NULL,
+        chain TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('ready', 'leased', 'done')),
+        answered INTEGER NOT NULL DEFAULT 0,
+        error INTEGER NOT NULL DEFAULT 0,
+        missing INTEGER NOT NULL DEFAULT 0,
+        retries INTEGER NOT NULL DEFAULT 0,
+        tokens_in INTEGER NOT NULL DEFAULT 0,
+        tokens_out INTEGER NOT NULL DEFAULT 0,
+        tokens_unknown INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX chunks_open ON chunks (state, n) WHERE state <> 'done';
+
+    -- A worker's right to run a chunk. `worker` is "pid:start time".
+    CREATE TABLE leases (
+        lease TEXT PRIMARY KEY,
+        chunk INTEGER NOT NULL,
+        worker TEXT NOT NULL,
+        granted REAL NOT NULL,
+        ended REAL,
+        outcome TEXT
+    ) WITHOUT ROWID;
+
+    -- One upstream batch; an intent is committed before it is paid for.
+    CREATE TABLE submissions (
+        id INTEGER PRIMARY KEY,
+        token TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        upstream_id TEXT,
+        input_file_id TEXT,
+        created REAL NOT NULL,
+        updated REAL NOT NULL,
+        detail TEXT NOT NULL DEFAULT '{}'
+    );
+
+    -- Which lines of which chunk travel in it: ranges as JSON [[first, last], ...].
+    CREATE TABLE submission_lines (
+        submission INTEGER NOT NULL REFERENCES submissions (id),
+        chunk INTEGER NOT NULL,
+        ranges TEXT NOT NULL,
+        PRIMARY KEY (submission, chunk)
+    ) WITHOUT ROWID;
+
+    -- A generation of outputs: committed before the first rename, done after the last.
+    CREATE TABLE publications (
+        generation INTEGER PRIMARY KEY,
+        files TEXT NOT NULL,
+        committed REAL NOT NULL,
+        done REAL
+    );
+    """,
+)
+SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,0 +1,341 @@
+"""task.db of one task: opening it safely, and every statement that runs on it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_inferd.store.migrations import MIGRATIONS, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from batch_inferd.store.writer import StoreWriter, T
+
+NAME = "task.db"
+
+
+class Damaged(Exception):  # noqa: N818  said of the database
+    """The database cannot be used; `copy` is where a copy of it stands, None where none was made."""
+
+    def __init__(self, why: str, copy: Path | None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.copy = copy
+
+
+class ChunkRow(NamedTuple):
+    """A row of `chunks`; counts are those of the current round as last reported."""
+
+    n: int
+    first_line: int
+    lines: int
+    offset: int
+    bytes: int
+    records: int
+    blank: int
+    chain: str
+    state: str
+    answered: int
+    error: int
+    missing: int
+    retries: int
+    tokens_in: int
+    tokens_out: int
+    tokens_unknown: int
+
+
+class Totals(NamedTuple):
+    """Sums over chunks of one state."""
+
+    chunks: int
+    lines: int
+    records: int
+    blank: int
+    answered: int
+    error: int
+    missing: int
+    retries: int
+    tokens_in: int
+    tokens_out: int
+    tokens_unknown: int
+
+
+_COLUMNS = ", ".join(ChunkRow._fields)
+_COUNTS = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
+
+
+class TaskDB:
+    """All methods run in the writer's thread and return after their commit."""
+
+    def __init__(self, writer: StoreWriter, connection: sqlite3.Connection) -> None:
+        self._writer = writer
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, writer: StoreWriter, folder: Path) -> TaskDB:
+        """Open or make `folder/task.db`. Raises Damaged, sqlite3.Error."""
+        return cls(writer, await writer.call(lambda: _open(folder / NAME)))
+
+    async def close(self) -> None:
+        """Give the file back (and fold the WAL into it)."""
+        await self._writer.call(self._connection.close)
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> Any:
+        return self._writer.write(self._connection, work)
+
+    # facts
+
+    async def facts(self) -> dict[str, Any]:
+        """All facts of the task."""
+
+        def work(db: sqlite3.Connection) -> dict[str, Any]:
+            return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
+
+        return dict(await self._do(work))
+
+    async def set_facts(self, **facts: Any) -> None:
+        """Store facts, all or none."""
+        await self._do(lambda db: _set_facts(db, facts))
+
+    # chunks
+
+    async def add_chunks(self, rows: Iterable[ChunkRow], **facts: Any) -> None:
+        """Commit newly cut chunks together with the facts that say how far the cutting is."""
+        rows = list(rows)
+
+        def work(db: sqlite3.Connection) -> None:
+            marks = ", ".join("?" * len(ChunkRow._fields))
+            db.executemany(f"INSERT INTO chunks ({_COLUMNS}) VALUES ({marks})", rows)  # noqa: S608  constants
+            _set_facts(db, facts)
+
+        await self._do(work)
+
+    async def last_chunk(self) -> ChunkRow | None:
+        """The chunk that was cut last."""
+
+        def work(db: sqlite3.Connection) -> ChunkRow | None:
+            row = db.execute(f"SELECT {_COLUMNS} FROM chunks ORDER BY n DESC LIMIT 1").fetchone()  # noqa: S608
+            return ChunkRow(*row) if row else None
+
+        found: ChunkRow | None = await self._do(work)
+        return found
+
+    async def page(self, after: int, limit: int, state: str | None = None) -> list[ChunkRow]:
+        """Up to `limit` chunks with n > `after`, in order, of one state or of all."""
+
+        def work(db: sqlite3.Connection) -> list[ChunkRow]:
+            where = "" if state is None else "AND state = ?"
+            query = f"SELECT {_COLUMNS} FROM chunks WHERE n > ? {where} ORDER BY n LIMIT ?"  # noqa: S608
+            values = (after, limit) if state is None else (after, state, limit)
+            return [ChunkRow(*row) for row in db.execute(query, values)]
+
+        return list(await self._do(work))
+
+    async def totals(self) -> dict[str, Totals]:
+        """Sums by state."""
+
+        def work(db: sqlite3.Connection) -> dict[str, Totals]:
+            sums = ", ".join(f"sum({name})" for name in Totals._fields[1:])
+            query = f"SELECT state, count(*), {sums} FROM chunks GROUP BY state"  # noqa: S608
+            return {row[0]: Totals(*row[1:]) for row in db.execute(query)}
+
+        return dict(await self._do(work))
+
+    async def pages_all(self, size: int = 1000) -> list[ChunkRow]:
+        """Every chunk; only for what already holds one object a chunk."""
+        rows: list[ChunkRow] = []
+        while page := await self.page(rows[-1].n if rows else 0, size):
+            rows.extend(page)
+        return rows
+
+    # leases
+
+    async def grant(self, lease: str, chunk: int, worker: str, now: float) -> None:
+        """Commit that `worker` may run `chunk`. Raises sqlite3.IntegrityError unless it was ready."""
+
+        def work(db: sqlite3.Connection) -> None:
+            done = db.execute("UPDATE chunks SET state = 'leased' WHERE n = ? AND state = 'ready'", (chunk,))
+            if done.rowcount != 1:
+                raise sqlite3.IntegrityError(f"chunk {chunk} is not ready")
+            db.execute(
+                "INSERT INTO leases (lease, chunk, worker, granted) VALUES (?, ?, ?, ?)",
+                (lease, chunk, worker, now),
+            )
+
+        await self._do(work)
+
+    async def end_lease(
+        self, lease: str, chunk: int, state: str, outcome: str, counts: dict[str, int] | None, now: float
+    ) -> None:
+        """Commit a lease's end: the chunk becomes `done` or `ready` again, with its newest counts."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE chunks SET state = ? WHERE n = ?", (state, chunk))
+            if counts is not None:
+                _set_counts(db, chunk, counts)
+            db.execute("UPDATE leases SET ended = ?, outcome = ? WHERE lease = ?", (now, outcome, lease))
+
+        await self._do(work)
+
+    async def end_all_leases(self, now: float) -> int:
+        """What a starting daemon does, once no worker lives: every leased chunk is ready again."""
+
+        def work(db: sqlite3.Connection) -> int:
+            count = db.execute("UPDATE chunks SET state = 'ready' WHERE state = 'leased'").rowcount
+            db.execute("UPDATE leases SET ended = ?, outcome = 'lost' WHERE ended IS NULL", (now,))
+            return count
+
+        return int(await self._do(work))
+
+    async def finish_chunk(self, chunk: int, counts: dict[str, int]) -> None:
+        """Commit a chunk as done without a lease: a cancelled task closes its open records so."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE chunks SET state = 'done' WHERE n = ?", (chunk,))
+            _set_counts(db, chunk, counts)
+
+        await self._do(work)
+
+    async def reopen(self, chunks: list[int], **facts: Any) -> None:
+        """Make some chunks ready again, whose journals do not add up: their gaps are done again."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE chunks SET state = 'ready' WHERE n = ?", [(n,) for n in chunks])
+            _set_facts(db, facts)
+
+        await self._do(work)
+
+    async def reopen_failed(self, **facts: Any) -> int:
+        """`-retry`: chunks with failed or missing records are ready again. Returns those records."""
+
+        def work(db: sqlite3.Connection) -> int:
+            (count,) = db.execute(
+                "SELECT coalesce(sum(error + missing), 0) FROM chunks WHERE state = 'done'"
+            ).fetchone()
+            if count:
+                db.execute(
+                    "UPDATE chunks SET state = 'ready', error = 0, missing = 0 "
+                    "WHERE state = 'done' AND error + missing > 0"
+                )
+                _set_facts(db, facts)
+            return int(count)
+
+        return int(await self._do(work))
+
+    # publications
+
+    async def commit_publication(self, generation: int, files: dict[str, Any], now: float) -> None:
+        """Commit what is staged and about to be renamed."""
+        await self._do(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO publications (generation, files, committed) VALUES (?, ?, ?)",
+                (generation, json.dumps(files), now),
+            )
+        )
+
+    async def open_publication(self) -> tuple[int, dict[str, Any]] | None:
+        """The publication that was committed and not finished: its renames must be done again."""
+
+        def work(db: sqlite3.Connection) -> tuple[int, dict[str, Any]] | None:
+            query = "SELECT generation, files FROM publications WHERE done IS NULL ORDER BY generation DESC"
+            row = db.execute(query).fetchone()
+            return (row[0], json.loads(row[1])) if row else None
+
+        found: tuple[int, dict[str, Any]] | None = await self._do(work)
+        return found
+
+    async def drop_publication(self, generation: int) -> None:
+        """Forget a committed publication whose stage is lost: the outputs will be merged again."""
+        await self._do(lambda db: db.execute("DELETE FROM publications WHERE generation = ?", (generation,)))
+
+    async def finish_publication(self, generation: int, now: float, facts: dict[str, Any]) -> None:
+        """Commit that all renames are done, together with the task's end state."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE publications SET done = ? WHERE generation = ?", (now, generation))
+            _set_facts(db, facts)
+
+        await self._do(work)
+
+
+def _set_facts(db: sqlite3.Connection, facts: dict[str, Any]) -> None:
+    db.executemany(
+        "INSERT INTO facts (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, json.dumps(value, ensure_ascii=False)) for key, value in facts.items()],
+    )
+
+
+def _set_counts(db: sqlite3.Connection, chunk: int, counts: dict[str, int]) -> None:
+    sets = ", ".join(f"{name} = ?" for name in _COUNTS)
+    values = [int(counts.get(name, 0)) for name in _COUNTS]
+    db.execute(f"UPDATE chunks SET {sets} WHERE n = ?", (*values, chunk))  # noqa: S608  constants
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    fresh = not path.exists()
+    if fresh:
+        path.touch(mode=0o600, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode = TRUNCATE")  # a file system that refuses WAL
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _bring_up_to_date(connection, path, fresh=fresh)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if _is_damage(error):
+            raise Damaged(str(error), _keep_copy(path)) from error
+        raise
+    except Damaged:
+        connection.close()
+        raise
+    return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise Damaged(f"its schema {version} is newer than this version's {SCHEMA_VERSION}", None)
+    if not fresh:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise Damaged(f"the integrity check says: {verdict}", _keep_copy(path))
+    for number in range(version, SCHEMA_VERSION):
+        script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
+        connection.executescript(script)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _keep_copy(path: Path) -> Path | None:
+    """A copy beside it, made once for each content seen, so that nothing is lost by later repairs."""
+    copy = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d')}")
+    with contextlib.suppress(OSError):
+        if not copy.exists():
+            shutil.copy2(path, copy)
+        return copy
+    return None
+
+
+def disk_errno(error: BaseException) -> int | None:
+    """The errno that an SQLite or OS error stands for: ENOSPC for a full disk, EIO for a sick one."""
+    if isinstance(error, OSError):
+        return error.errno
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return errno.ENOSPC
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            return errno.EIO
+    return None

@@ -1,0 +1,1 @@
+"""A task: its folder, its state machine, its progress, its end."""

@@ -1,0 +1,183 @@
+"""A task's end: merge, commit the publication, rename, commit the end state; and doing the rest again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from batch_infer.protocol.text import Text
+from batch_inferd.merge.chunk import MergeChunk, Sealed
+from batch_inferd.merge.merge import MergeResult, MergeStopped, merge_task
+from batch_inferd.merge.publish import StageLost, publish
+from batch_inferd.merge.report import Header
+from batch_inferd.seams.failpoint import failpoint
+from batch_inferd.seams.files import Directory
+from batch_inferd.tasks import states
+from batch_inferd.tasks.states import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_inferd.store.taskdb import ChunkRow
+    from batch_inferd.tasks.task import Task
+
+_PAGE = 1000
+
+
+async def merge_and_publish(task: Task) -> None:
+    """Merge all chunks and publish the next generation; the task has ended when this returns.
+
+    Raises OSError, sqlite3.Error: the task is paused then and merged again later.
+    """
+    await task.set_state(states.MERGING)
+    cancelled = bool(task.facts.get("cancel"))
+    generation = int(task.facts.get("generation", 0)) + 1
+    merged = await asyncio.to_thread(_open_merged, task)
+    try:
+        result = await _merge(task, merged, generation, cancelled)
+        end = _end_facts(task, result, cancelled)
+        await task.db.commit_publication(
+            generation, {"files": result.files, "end": end}, task.context.clock.now()
+        )
+        await asyncio.to_thread(publish, merged, generation, result.files)
+    finally:
+        merged.close()
+    await _finish(task, generation, end)
+    _log_end(task, result)
+
+
+async def redo_publication(task: Task) -> bool:
+    """After a crash between commit and end: rename what is still staged. True when that ended the task."""
+    found = await task.db.open_publication()
+    if found is None:
+        return False
+    generation, stored = found
+    try:
+        merged = await asyncio.to_thread(_open_merged, task)
+        try:
+            await asyncio.to_thread(publish, merged, generation, stored["files"])
+        finally:
+            merged.close()
+    except StageLost as error:
+        task.log(logging.WARNING, f"{error}; the outputs are merged again")
+        await task.db.drop_publication(generation)
+        return False
+    await _finish(task, generation, stored["end"])
+    return True
+
+
+async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool) -> MergeResult:
+    stop = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def rows() -> Iterator[MergeChunk]:
+        after = 0
+        while True:
+            page = asyncio.run_coroutine_threadsafe(task.db.page(after, _PAGE), loop).result()
+            for row in page:
+                yield _merge_chunk(row)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].n
+
+    def progress(done: int) -> None:
+        total = sum(task.progress.chunks.values())
+        task.merge_share = done / total if total else 1.0
+        if done % 64 == 0:
+            loop.call_soon_threadsafe(task.changed)
+
+    position = task.position
+    header = Header(
+        task_id=task.id,
+        uuid=task.uuid,
+        state=states.CANCELLED if cancelled else states.COMPLETED,
+        started=task.facts.get("started"),
+        ended=task.context.clock.now(),
+        left_out=int(task.facts.get("left_out") or 0),
+        unread={"line": position.line, "byte": position.offset}
+        if cancelled and not task.input_complete
+        else None,
+    )
+    work = asyncio.create_task(
+        asyncio.to_thread(
+            merge_task,
+            task.directory,
+            merged,
+            rows(),
+            generation=generation,
+            round=task.round,
+            header=header,
+            input_bytes=task.pin.size if position.offset >= task.pin.size else None,
+            progress=progress,
+            stop=stop,
+        )
+    )
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()  # the thread must be out of the folder before anybody closes it
+        with contextlib.suppress(MergeStopped, OSError):
+            await work
+        raise
+
+
+def _merge_chunk(row: ChunkRow) -> MergeChunk:
+    sealed = None
+    if row.state == "done":
+        sealed = Sealed(row.records, row.answered, row.error, row.missing, row.blank)
+    return MergeChunk(row.n, row.first_line, row.lines, row.bytes, sealed)
+
+
+def _open_merged(task: Task) -> Directory:
+    path = task.context.workspace.merged / task.id
+    if not task.directory.still_there():
+        raise FileNotFoundError(2, "the task's folder was removed", str(task.directory.path))
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    return Directory(path)
+
+
+def _end_facts(task: Task, result: MergeResult, cancelled: bool) -> dict[str, Any]:
+    ended = task.context.clock.now()
+    facts: dict[str, Any] = {"ended": ended, "identity": result.identity, "generation": result.generation}
+    if result.identity:
+        return facts | {"state": states.CANCELLED if cancelled else states.COMPLETED, "reason": None}
+    text = Text(
+        "the accounting does not hold: {count} problems, the first: {first}; see report.json",
+        {"count": result.problem_count, "first": result.problems[0] if result.problems else "?"},
+    )
+    chunks = sorted({problem["chunk"] for problem in result.problems if problem["chunk"] is not None})
+    return facts | {
+        "state": states.FAILED,
+        "reason": Reason("identity", text).to_json(),
+        "problem_chunks": chunks,
+    }
+
+
+async def _finish(task: Task, generation: int, end: dict[str, Any]) -> None:
+    await task.db.finish_publication(generation, task.context.clock.now(), end)
+    failpoint("publish.done")
+    task.facts |= end
+    task.state = str(end["state"])
+    task.reason = Reason.from_json(end.get("reason"))
+    task.context.dispatcher.remove(task)
+    task.log(logging.INFO, f"state {states.MERGING} -> {task.state}")
+    task.changed()
+
+
+def _log_end(task: Task, result: MergeResult) -> None:
+    counts, tally = result.counts, result.tally
+    level = logging.INFO if result.identity else logging.ERROR
+    task.log(level, f"counts: {counts.to_json()}; identity: {result.identity}")
+    for problem in result.problems[:20]:
+        task.log(logging.ERROR, f"identity problem: {problem}")
+    task.log(
+        logging.INFO,
+        f"tokens: {tally.tokens_in} in, {tally.tokens_out} out, {tally.tokens_unknown} without usage; "
+        f"retries: {tally.retries}; failed attempts by class: {dict(tally.failures)}",
+    )
+    for name, facts in result.files.items():
+        task.log(logging.INFO, f"{name}: {facts['bytes']} bytes, sha256 {facts['sha256']}")

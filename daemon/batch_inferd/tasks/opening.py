@@ -1,0 +1,169 @@
+"""Opening a stored task, and giving it what it needs to run: its credential and its request plan."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from batch_infer.protocol.errors import BatchInferError
+from batch_infer.protocol.text import Text
+from batch_inferd.config.snapshot import restore
+from batch_inferd.logs.redact import register_secret
+from batch_inferd.seams.files import Directory
+from batch_inferd.services.credentials import PLACEHOLDER
+from batch_inferd.services.masking import mask
+from batch_inferd.services.resolve import Resolved, build_plan
+from batch_inferd.store.taskdb import TaskDB
+from batch_inferd.tasks import finish, folder, states
+from batch_inferd.tasks.owner import owner_of
+from batch_inferd.tasks.states import Reason
+from batch_inferd.tasks.task import Task
+from batch_inferd.testing.adopt import ensure_running
+
+if TYPE_CHECKING:
+    from batch_inferd.tasks.context import Context
+
+_log = logging.getLogger(__name__)
+
+
+async def load(context: Context, name: str) -> Task:
+    """Open chunks/<name>. Raises Damaged, OSError, sqlite3.Error, ValueError."""
+    directory = Directory(context.workspace.chunks / name)
+    db = None
+    try:
+        db = await TaskDB.open(context.store, directory.path)
+        facts = await db.facts()
+        config = await asyncio.to_thread(folder.read_config, directory)
+        task = Task(context, name, directory, db, facts, config)
+        if facts["state"] not in states.ENDED:
+            await db.end_all_leases(context.clock.now())
+        task.progress.load(await db.totals())
+    except BaseException:
+        if db is not None:
+            await db.close()
+        directory.close()
+        raise
+    open_log(task)
+    return task
+
+
+def open_log(task: Task) -> None:
+    """Log the task to its own file, at the level and for the days that its config says."""
+    logging_config = task.config["config"]["logging"]
+    level = logging.getLevelNamesMapping()[str(logging_config["level"]).upper()]
+    keep_days = float(logging_config["keep_days"])
+    task.context.logs.open(task.id, float(task.facts["created"]), level=level, keep_days=keep_days)
+
+
+async def activate(task: Task) -> None:
+    """Let a recovered task go on, unless it is not at home here or lacks something."""
+    if task.facts["owner"] != owner_of(task.context.workspace, task.id):
+        text = Text(
+            "this folder was copied or moved here (it belongs to {name} in {workspace}); "
+            "batch_infer -resume {id} takes it over",
+            {
+                "name": task.facts["owner"].get("name"),
+                "workspace": task.facts["owner"].get("workspace"),
+                "id": task.id,
+            },
+        )
+        await task.set_state(states.PAUSED, Reason("moved", text))
+        return
+    task.log(20, "the daemon goes on with this task")
+    if await finish.redo_publication(task):
+        return
+    if not task.cancelling and not await ensure_plan(task):
+        return
+    task.start()
+
+
+async def adopt(task: Task) -> None:
+    """`-resume` of a moved or copied task makes it a task of this workspace, with a UUID of its own."""
+    owner = owner_of(task.context.workspace, task.id)
+    if task.facts["owner"] != owner:
+        task.uuid = str(uuid.uuid4())  # the original may run beside its copy
+        changes = {"owner": owner, "uuid": task.uuid}
+        await task.db.set_facts(**changes)
+        task.facts |= changes
+
+
+async def ensure_plan(task: Task) -> bool:
+    """Give the task its request plan; where that fails, pause it with the reason and return False."""
+    task.plan_problem = None
+    try:
+        credential = await asyncio.to_thread(task.context.credentials.load, task.account)
+        if credential is None:
+            text = Text(
+                "the credential of this task is not on this machine; "
+                "batch_infer -resume {id} -config F sends it again",
+                {"id": task.id},
+            )
+            await _hold(task, Reason("credential", text))
+            return False
+        service = None
+        if task.uses_test_service:
+            service = await ensure_running(task.context.workspace.test_service, task.context.clock)
+        resolved = restore(task.config, credential, test_base_url=service)
+    except (BatchInferError, OSError, ValueError, KeyError) as error:
+        detail = str(error)
+        text = error.text if isinstance(error, BatchInferError) else Text("{error}", {"error": detail})
+        await _hold(task, Reason("config", text))
+        return False
+    set_plan(task, resolved)
+    return True
+
+
+async def _hold(task: Task, reason: Reason) -> None:
+    task.plan_problem = reason.text
+    if task.state not in states.ENDED:
+        await task.set_state(states.PAUSED, reason)
+
+
+def set_plan(task: Task, resolved: Resolved) -> None:
+    """Build the plan that workers get, under the task's newest plan version."""
+    credential = resolved.credential
+    for secret in (credential.password, credential.proxy, *credential.headers.values()):
+        if secret and secret != PLACEHOLDER:
+            register_secret(secret)
+    task.resolved = resolved
+    task.plan = build_plan(
+        resolved,
+        task_uuid=task.uuid,
+        version=int(task.facts.get("plan_version", 1)),
+        account=task.account,
+        batch_id=str(task.facts["batch_id"]),
+    )
+
+
+async def refresh_test_service(task: Task) -> None:
+    """Start the embedded service again if it is gone; a new address becomes a new plan."""
+    service = await ensure_running(task.context.workspace.test_service, task.context.clock)
+    if task.resolved is not None and task.resolved.base_url != service:
+        version = int(task.facts.get("plan_version", 1)) + 1
+        await task.db.set_facts(plan_version=version)
+        task.facts["plan_version"] = version
+        set_plan(task, replace(task.resolved, base_url=service))
+        task.context.dispatcher.end_task(task, "abort")
+        task.log(30, f"the test service moved to {service}")
+
+
+def save_credential(context: Context, resolved: Resolved) -> str:
+    """Keep the credential outside the workspace; returns the account's fingerprint."""
+    fingerprint = context.credentials.fingerprint(resolved.service, resolved.credential)
+    context.credentials.save(fingerprint, resolved.credential)
+    return fingerprint
+
+
+def log_start(task: Task, warnings: tuple[Text, ...], notes: tuple[Text, ...]) -> None:
+    """The head of the task's log: what runs, with what, on which input."""
+    task.log(logging.INFO, f"task {task.id} ({task.uuid}) accepted")
+    task.log(logging.INFO, f"service: {task.service}, model: {task.model}, account: {task.account}")
+    task.log(logging.INFO, f"config: {mask(task.config['config'])}")
+    task.log(logging.INFO, f"input: {task.pin.path}, {task.pin.size} bytes")
+    for text in notes:
+        task.log(logging.INFO, str(text))
+    for text in warnings:
+        task.log(logging.WARNING, str(text))

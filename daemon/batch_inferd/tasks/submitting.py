@@ -1,0 +1,172 @@
+"""From a submit's parameters to a durable task."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_infer.protocol.text import Text
+from batch_inferd.config.load import parse_config
+from batch_inferd.config.permissions import permission_warnings
+from batch_inferd.config.snapshot import identity, snapshot
+from batch_inferd.intake.source import Pin, count_records, looks_like_text, pin
+from batch_inferd.requests.params import data, string, strings
+from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
+from batch_inferd.tasks import folder, opening, states
+from batch_inferd.tasks.owner import owner_of
+from batch_inferd.testing.adopt import ensure_running
+
+if TYPE_CHECKING:
+    from batch_inferd.config.schema import Config
+    from batch_inferd.tasks.context import Context
+    from batch_inferd.tasks.registry import Registry
+    from batch_inferd.tasks.task import Task
+
+_PEEK = 64 * 1024 * 1024  # bytes read at submit to say how many records test_lines leaves out
+
+
+class Prepared(NamedTuple):
+    """What a submit or a resume with a config comes to, before anything is stored."""
+
+    resolved: Resolved
+    account: str
+    config: dict[str, Any]  # the snapshot, without secrets
+    identity: str
+    pin: Pin
+    warnings: tuple[Text, ...]
+    notes: tuple[Text, ...]
+
+
+async def prepare(context: Context, params: dict[str, Any], *, pinned: Pin | None = None) -> Prepared:
+    """Read and resolve everything that a submit carries. Raises ConfigError, InputError."""
+    config_path = string(params, "config_path")
+    config = await asyncio.to_thread(parse_config, data(params, "config"), config_path)
+    warnings: list[Text] = []
+    if pinned is None:
+        pinned = await asyncio.to_thread(pin, string(params, "input"))
+        warnings += await asyncio.to_thread(_input_warnings, context, pinned, config.test_lines)
+    env = strings(params, "env")
+    service = None
+    if wants_test_service(config, env):
+        service = await ensure_running(context.workspace.test_service, context.clock)
+    resolved = resolve(config, env, strings(params, "proxy"), test_base_url=service)
+    account = await asyncio.to_thread(opening.save_credential, context, resolved)
+    stored = snapshot(resolved, account)
+    warnings += permission_warnings(config, config_path, None)  # the client looks after its .env
+    warnings += _not_yet(config)
+    return Prepared(
+        resolved,
+        account,
+        stored,
+        identity(stored, pinned.path),
+        pinned,
+        (*warnings, *resolved.warnings),
+        tuple(resolved.notes),
+    )
+
+
+async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepared) -> Task:
+    """Make the task; durable when this returns. Raises TaskExists, OSError, sqlite3.Error."""
+    context = registry.context
+    task_uuid = str(uuid.uuid4())
+    now = context.clock.now()
+    day = time.strftime("%y%m%d", time.localtime(now))
+    facts = {
+        "uuid": task_uuid,
+        "owner": owner_of(context.workspace, task_id),
+        "nonce": nonce,
+        "created": now,
+        "started": now,
+        "ended": None,
+        "state": states.PREPARING,
+        "reason": None,
+        "round": 0,
+        "generation": 0,
+        "pin": prepared.pin.to_json(),
+        "position": None,
+        "account": prepared.account,
+        "plan_version": 1,
+        "identity_of_task": prepared.identity,
+        "identity": None,
+        "batch_id": f"batch_{day}{task_uuid.replace('-', '')[:16]}",
+    }
+    await folder.create(context.store, context.workspace, task_id, task_uuid, prepared.config, facts)
+    task = await opening.load(context, task_id)
+    registry.tasks[task_id] = task
+    opening.set_plan(task, prepared.resolved)
+    opening.log_start(task, prepared.warnings, prepared.notes)
+    task.start()
+    task.changed()
+    return task
+
+
+async def mend(task: Task, prepared: Prepared) -> None:
+    """Take over credentials, limits, execution and logging of a newer config of the same task."""
+    version = int(task.facts.get("plan_version", 1)) + 1
+    await asyncio.to_thread(folder.write_config, task.directory, prepared.config)
+    await task.db.set_facts(account=prepared.account, plan_version=version)
+    task.facts |= {"account": prepared.account, "plan_version": version}
+    task.config = prepared.config
+    opening.set_plan(task, prepared.resolved)
+    task.log(20, "the config was mended")
+    if task.running:
+        task.context.dispatcher.end_task(task, "drain")  # its chunks come back and go out under the new plan
+        task.start()
+
+
+def acceptance(task: Task, prepared: Prepared | None, *, went_on: bool) -> dict[str, Any]:
+    """The answer to a submit. `prepared` is None when the same submit arrives again."""
+    resolved = task.resolved
+    return {
+        "task_id": task.id,
+        "uuid": task.uuid,
+        "state": task.state,
+        "went_on": went_on,
+        "backend": "online",
+        "backend_reason": resolved.backend_reason.to_wire() if resolved else None,
+        "service": task.service,
+        "model": task.model,
+        "warnings": [text.to_wire() for text in (prepared.warnings if prepared else ())],
+        "notes": [text.to_wire() for text in (prepared.notes if prepared else ())],
+        "outputs": str(task.context.workspace.merged / task.id),
+    }
+
+
+def _not_yet(config: Config) -> list[Text]:
+    """What the config may say already, and this version does not do yet: said, never silently ignored."""
+    warnings = []
+    if config.limits.tpm is not None:
+        warnings.append(Text("limits.tpm is not enforced in this version; limits.rpm is"))
+    if config.execution.mode == "threading":
+        warnings.append(Text("execution.mode: threading runs as asyncio in this version"))
+    return warnings
+
+
+def _input_warnings(context: Context, pinned: Pin, test_lines: int) -> list[Text]:
+    warnings: list[Text] = []
+    odd = looks_like_text(pinned.path)
+    if odd is not None:
+        warnings.append(odd)
+    if test_lines:
+        count, exact = count_records(pinned.path, 0, pinned.size, lambda: False, _PEEK)
+        left = count - test_lines
+        if left > 0:
+            warnings.append(
+                Text(
+                    "test_lines is {n}: only the first {n} records are processed, {left} more are left out; "
+                    "set test_lines: 0 for the whole input",
+                    {"n": test_lines, "left": left if exact else Text("at least {n}", {"n": left})},
+                )
+            )
+    free = folder.free_bytes(context.workspace.root)
+    if not test_lines and free < 3 * pinned.size:
+        warnings.append(
+            Text(
+                "the disk has {free} MB left; "
+                "this task may need about {needed} MB (chunks, journals, outputs)",
+                {"free": free // 1_000_000, "needed": 3 * pinned.size // 1_000_000},
+            )
+        )
+    return warnings

@@ -1,0 +1,107 @@
+"""A task's summary: what `-list`, `-status` and `-monitor` show of it. Its size never grows with the task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_infer.protocol.text import Text
+from batch_inferd.tasks import states
+
+if TYPE_CHECKING:
+    from batch_inferd.store.taskdb import ChunkRow
+    from batch_inferd.tasks.task import Task
+
+
+def summary(task: Task) -> dict[str, Any]:
+    """The SUMMARY of docs/cli.md."""
+    progress, facts = task.progress, task.facts
+    counts = progress.counts()
+    terminal = counts["output"] + counts["error"] + counts["missing"]
+    expected = progress.expected(task.position.offset, task.pin.size, task.input_complete, task.test_lines)
+    rate = progress.rate() if task.running else 0.0
+    left = max(0, expected - terminal)
+    share = 1.0 if task.state == states.COMPLETED else (terminal / expected if expected else 0.0)
+    return {
+        "schema": 1,
+        "task_id": task.id,
+        "state": task.state,
+        "reason": task.reason.to_json() if task.reason else None,
+        "counts": counts,
+        "retries": progress.total("retries"),
+        "rate_per_s": round(rate, 2),
+        "eta_s": round(left / rate, 1) if rate and left and task.running else None,
+        "cost": None,
+        "backend": "online",
+        "uuid": task.uuid,
+        "round": task.round,
+        "created": facts.get("created"),
+        "started": facts.get("started"),
+        "ended": facts.get("ended"),
+        "share": round(min(1.0, share), 4),
+        "expected": expected,
+        "input_complete": task.input_complete,
+        "left_out": int(facts.get("left_out") or 0),
+        "left_out_exact": bool(facts.get("left_out_exact", True)),
+        "cancelling": task.cancelling,
+        "merge_share": round(task.merge_share, 4),
+        "chunk_states": dict(progress.chunks),
+        "in_flight": progress.total("in_flight"),
+        "concurrency": task.context.dispatcher.window(task.account) if task.running else 0,
+        "waiting": _waiting(task) if task.running else [],
+        "tokens": {
+            "input": progress.total("tokens_in"),
+            "output": progress.total("tokens_out"),
+            "unknown": progress.total("tokens_unknown"),
+        },
+        "bytes": {"read": task.position.offset, "total": task.pin.size},
+        "quota": task.context.dispatcher.account(task.account).quota if task.running else {},
+        "identity": facts.get("identity"),
+        "outputs": str(task.context.workspace.merged / task.id),
+        "input_path": task.pin.path,
+        "model": task.model,
+        "service": task.service,
+        "log": task.context.logs.path(task.id),
+    }
+
+
+def _waiting(task: Task) -> list[dict[str, Any]]:
+    now = task.context.clock.now()
+    dispatcher = task.context.dispatcher
+    found: list[dict[str, Any]] = []
+    account = dispatcher.account(task.account).waiting_text(now)
+    if account is not None:
+        found.append(account)
+    if dispatcher.failed_spawn:
+        text = Text("no worker process: {detail}", {"detail": dispatcher.failed_spawn})
+        found.append({"code": "worker", "text": text.to_wire(), "since": None, "next_try": None})
+    retrying = task.progress.total("waiting")
+    if retrying:
+        text = Text("{count} records wait for their next try", {"count": retrying})
+        found.append({"code": "retry", "text": text.to_wire(), "since": None, "next_try": None})
+    return found
+
+
+def chunk_summary(task: Task, row: ChunkRow) -> dict[str, Any]:
+    """One chunk of a status page; a leased one shows what its worker reported last."""
+    live: dict[str, int] = {}
+    for lease in task.leases.values():
+        if lease.row.n == row.n:
+            live = task.progress.live(lease.id)
+    answered, error, missing, retries = (
+        int(live.get(name, getattr(row, name))) for name in ("answered", "error", "missing", "retries")
+    )
+    return {
+        "chunk": row.n,
+        "state": row.state,
+        "counts": {
+            "input": row.records,
+            "output": answered,
+            "error": error,
+            "missing": missing,
+            "pending": max(0, row.records - answered - error - missing),
+            "blank": row.blank,
+        },
+        "retries": retries,
+        "first_line": row.first_line,
+        "in_flight": live.get("in_flight", 0),
+    }

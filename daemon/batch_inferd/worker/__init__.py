@@ -1,0 +1,1 @@
+"""The worker process: executes leased chunks, and knows nothing of tasks beyond them."""

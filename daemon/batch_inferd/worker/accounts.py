@@ -1,0 +1,141 @@
+"""The accounts and tasks of a worker: their gates, their queues, and the plans they run under."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_inferd.worker.gate import Gate
+from batch_inferd.worker.link import Link
+from batch_inferd.worker.queues import TaskQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from batch_inferd.backends.online import Prepared
+    from batch_inferd.backends.transport import HttpTransport
+    from batch_inferd.seams.clock import Clock
+    from batch_inferd.seams.events import Events
+    from batch_inferd.worker.chunk import LeasedChunk
+    from batch_inferd.worker.runner import Attempt
+
+
+class Accounts:
+    """Finds the gate of an account and the queue of a task. `wake` is called when calls may start."""
+
+    def __init__(
+        self, transport: HttpTransport, clock: Clock, events: Events, wake: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._events = events
+        self._wake = wake
+        self._gates: dict[str, Gate] = {}
+        self._plans: dict[str, Prepared] = {}
+        self._queues: dict[str, TaskQueue] = {}
+        self._leases: dict[str, set[str]] = {}  # task -> its open leases
+        self._told: dict[str, str] = {}  # account -> what the log said last of its network
+
+    def gates(self) -> Iterable[Gate]:
+        """All accounts."""
+        return self._gates.values()
+
+    def gate(self, fingerprint: str) -> Gate:
+        """The gate of an account."""
+        gate = self._gates.get(fingerprint)
+        if gate is None:
+            link = Link(self._transport, self._clock, lambda: self._link_changed(fingerprint))
+            gate = self._gates[fingerprint] = Gate(fingerprint, self._clock, link)
+        return gate
+
+    def prepared(self, task: str) -> Prepared | None:
+        """The newest plan of a task."""
+        return self._plans.get(task)
+
+    def set_plan(self, prepared: Prepared) -> None:
+        """A task's plan, or a newer one: all later calls go by it, and what blocked the task is over."""
+        plan = prepared.plan
+        known = self._plans.get(plan.task)
+        if known is not None and known.plan.version > plan.version:
+            return
+        self._plans[plan.task] = prepared
+        gate = self.gate(plan.account)
+        gate.blocked = False
+        gate.link.reset()  # the newer plan may lead through another proxy
+        queue = self._queues.get(plan.task)
+        if queue is not None:
+            self._leave(queue)
+            queue.prepared = prepared
+            queue.blocked = False
+            gate.turns.add(queue)
+        self._wake()
+
+    def on_account(self, params: dict[str, Any]) -> None:
+        """The daemon's word on an account."""
+        rate, hold = params["rate_per_s"], params["hold_until"]
+        gate = self.gate(str(params["account"]))
+        gate.tell(
+            int(params["slots"]),
+            None if rate is None else float(rate),
+            None if hold is None else float(hold),
+        )
+        for queue in gate.turns.queues:
+            queue.blocked = False
+        self._wake()
+
+    def on_forget(self, params: dict[str, Any]) -> None:
+        """A task is over: its plan, which holds secrets, is dropped."""
+        self._plans.pop(str(params["task"]), None)
+
+    def add(self, chunk: LeasedChunk, prepared: Prepared) -> None:
+        """Queue the records of an opened chunk, under the plan it was opened with or a newer one."""
+        lease = chunk.lease
+        prepared = self._plans.get(lease.task, prepared)
+        queue = self._queues.get(lease.task)
+        if queue is None:
+            queue = self._queues[lease.task] = TaskQueue(lease.task, lease.task_id, prepared)
+            self.gate(prepared.plan.account).turns.add(queue)
+        self._leases.setdefault(lease.task, set()).add(lease.lease)
+        fresh, waiting = chunk.records()
+        queue.add_fresh(lease.chunk, fresh)
+        for due, record in waiting:
+            queue.delay(record, due)
+
+    def remove(self, chunk: LeasedChunk) -> None:
+        """A lease ended; with a task's last one its queue goes."""
+        lease = chunk.lease
+        leases = self._leases.get(lease.task, set())
+        leases.discard(lease.lease)
+        if not leases:
+            self._leases.pop(lease.task, None)
+            queue = self._queues.pop(lease.task, None)
+            if queue is not None:
+                self._leave(queue)
+
+    def _leave(self, queue: TaskQueue) -> None:
+        gate = self.gate(queue.prepared.plan.account)
+        gate.turns.remove(queue)
+        if not gate.turns.queues:
+            gate.link.reset()  # nobody waits any more: do not go on probing
+
+    def block(self, attempt: Attempt, code: str) -> bool:
+        """Send nothing more for the account (`model`: the task); whether that is news."""
+        blocked: Gate | TaskQueue = attempt.queue if code == "model" else attempt.gate
+        if blocked.blocked or attempt.prepared is not attempt.queue.prepared:
+            return False  # a call under the plan before the one that mended it
+        blocked.blocked = True
+        return True
+
+    def close(self) -> None:
+        """Stop probing."""
+        for gate in self._gates.values():
+            gate.link.close()
+
+    def _link_changed(self, fingerprint: str) -> None:
+        gate = self._gates[fingerprint]
+        text = str(gate.link.down.text) if gate.link.down is not None else ""
+        if text != self._told.get(fingerprint, ""):
+            self._told[fingerprint] = text
+            name = "account.waiting" if text else "account.back"
+            for queue in gate.turns.queues:
+                self._events.emit(name, task=queue.task, task_id=queue.task_id, text=text)
+        self._wake()

@@ -1,0 +1,219 @@
+"""A leased chunk: its files, its counters, and the writing of what happens to its records.
+
+Nothing counts before it stands in the journal. All methods that write raise OSError, and then nothing
+was recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from batch_inferd.backends import reply as replies
+from batch_inferd.backends.online import Outcome, Prepared, shown_body
+from batch_inferd.journal import format as journal_format
+from batch_inferd.journal.record import RAW_BYTES, error_line, output_line
+from batch_inferd.lines import read_range
+from batch_inferd.worker.chunkjournal import ChunkJournal
+from batch_inferd.worker.counters import Counters
+from batch_inferd.worker.record import Lease, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_inferd.failures import Verdict
+    from batch_inferd.seams.clock import Clock
+    from batch_inferd.worker.guard import WriteGuard
+    from batch_inferd.worker.opening import Opened
+
+_ENDINGS = ("drained", "aborted", "fault")  # a later one replaces an earlier one
+_WAIT_MAX_S = 3600.0  # a recovered `not_before` further away means that the clock has jumped
+
+
+class LeasedChunk:
+    """One lease. `sending` ends for good when the lease is to end; `ending` says why."""
+
+    def __init__(
+        self, lease: Lease, opened: Opened, prepared: Prepared, clock: Clock, guard: WriteGuard
+    ) -> None:
+        self.lease = lease
+        self.sending = True
+        self.ending: str | None = None
+        self.closed = False
+        self.active = 0  # records whose outcome is not settled yet
+        self.counts = Counters.from_journals(opened.state, len(opened.lines), opened.blank)
+        self.journal = ChunkJournal(opened.writer, guard, prepared.plan.durability == "strict")
+        self.directory = opened.directory
+        self._source = opened.source
+        self._clock = clock
+        self._cancellable: set[asyncio.Task[object]] = set()
+        self._opened: Opened | None = opened
+
+    def records(self) -> tuple[list[Record], list[tuple[float, Record]]]:
+        """The open records: those never sent, and those sent before with the monotonic time they wait for.
+
+        Call once, at the beginning.
+        """
+        fresh: list[Record] = []
+        waiting: list[tuple[float, Record]] = []
+        if self._opened is None:
+            return fresh, waiting
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for line in self._opened.lines:
+            record = Record(self, self.lease.first_line + line.index, line.offset, line.length)
+            known = self._opened.state.open_lines.get(record.line)
+            if known is None:
+                fresh.append(record)
+                continue
+            record.attempts, record.charged = known.attempts, known.charged
+            record.strikes, record.outages = known.strikes, known.outages
+            record.waiting = True
+            self.counts.waiting += 1
+            waiting.append((now + min(max(0.0, known.not_before - wall), _WAIT_MAX_S), record))
+        self._opened = None
+        return fresh, waiting
+
+    # calls
+
+    def read(self, record: Record, limit: int | None = None) -> bytes:
+        """A record's bytes, at most `limit`. Raises OSError."""
+        length = record.length if limit is None else min(record.length, limit)
+        return read_range(self._source, record.offset, length)
+
+    def taken(self, record: Record) -> None:
+        """The record is about to be sent."""
+        self.active += 1
+        self.counts.in_flight += 1
+        if record.waiting:
+            record.waiting = False
+            self.counts.waiting -= 1
+
+    def returned(self, record: Record) -> None:
+        """Its call is over, and it has not ended: it waits."""
+        self.counts.in_flight -= 1
+        self.counts.waiting += 1
+        record.waiting = True
+
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """Inside, `cancel_calls` may cancel the running task."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only tasks can be cancelled")
+        self._cancellable.add(task)
+        try:
+            yield
+        finally:
+            self._cancellable.discard(task)
+
+    def cancel_calls(self) -> None:
+        """Give up what is in flight."""
+        for task in tuple(self._cancellable):
+            task.cancel()
+
+    def end(self, reason: str) -> None:
+        """Send nothing any more; the lease is given back for `reason` once nothing is in flight."""
+        self.sending = False
+        if self.ending is None or _ENDINGS.index(reason) > _ENDINGS.index(self.ending):
+            self.ending = reason
+
+    @property
+    def given_up(self) -> bool:
+        """Whether calls in flight are to be given up."""
+        return self.ending not in (None, _ENDINGS[0])
+
+    def close(self) -> None:
+        """Give the files back, without a sync."""
+        self.journal.close()
+        os.close(self._source)
+        self.directory.close()
+
+    # what happened
+
+    async def answer(self, record: Record, prepared: Prepared, custom_id: bytes, outcome: Outcome) -> None:
+        """The record's answer: terminal."""
+        reply, verdict = outcome.reply, outcome.verdict
+        if reply is None:
+            raise ValueError("an answer without a reply")
+        rec = output_line(
+            prepared.plan.batch_id, custom_id, reply.status, replies.request_id(reply.headers), reply.body
+        )
+        await self.journal.commit(
+            journal_format.encode_answer(
+                line=record.line,
+                round=self.lease.round,
+                attempt=record.attempts,
+                t=self._clock.now(),
+                ms=outcome.ms,
+                tokens_in=verdict.usage.tokens_in,
+                tokens_out=verdict.usage.tokens_out,
+                path="online",
+                rec=rec,
+            )
+        )
+        self.counts.in_flight -= 1
+        self.counts.add_answer(verdict.usage)
+
+    async def fail(
+        self,
+        record: Record,
+        prepared: Prepared,
+        custom_id: bytes,
+        verdict: Verdict,
+        outcome: Outcome | None,
+    ) -> None:
+        """The record's error: terminal. Without an outcome the line itself is at fault, and is shown."""
+        reply = outcome.reply if outcome is not None else None
+        rec = error_line(
+            prepared.plan.batch_id,
+            custom_id,
+            code=verdict.cls,
+            message=verdict.message,
+            attempts=record.attempts,
+            line=record.line,
+            status=None if reply is None else reply.status,
+            request_id=None if reply is None else replies.request_id(reply.headers),
+            body=None if reply is None else shown_body(prepared, reply.body),
+            raw=self.read(record, RAW_BYTES + 1) if outcome is None else None,
+        )
+        await self.journal.commit(
+            journal_format.encode_error(
+                line=record.line,
+                round=self.lease.round,
+                attempt=record.attempts,
+                t=self._clock.now(),
+                failure=verdict.cls,
+                rec=rec,
+            )
+        )
+        if record.waiting:
+            record.waiting = False
+            self.counts.waiting -= 1
+        else:
+            self.counts.in_flight -= 1
+        self.counts.error += 1
+
+    def attempt_failed(
+        self, record: Record, verdict: Verdict, status: int | None, wait_s: float, charged: bool
+    ) -> None:
+        """A failed attempt that is not the end: journaled, so that a kill does not reset it."""
+        now = self._clock.now()
+        self.journal.append(
+            journal_format.encode_attempt(
+                line=record.line,
+                round=self.lease.round,
+                attempt=record.attempts,
+                t=now,
+                failure=verdict.cls,
+                status=status,
+                message=verdict.message,
+                not_before=now + wait_s,
+                charged=charged,
+                strikes=record.strikes,
+                outages=record.outages,
+            )
+        )
+        self.counts.retries += charged
+        self.counts.throttled += verdict.cls == "rate_limited"

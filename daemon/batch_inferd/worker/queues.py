@@ -1,0 +1,116 @@
+"""What is to be sent next: the open records of one task, and the turns of the tasks on an account."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batch_inferd.backends.online import Prepared
+    from batch_inferd.worker.record import Record
+
+_counter = itertools.count()  # breaks ties between two leases of one chunk: records are not ordered
+
+
+class TaskQueue:
+    """The records of one task that this worker may send.
+
+    Those that were sent before go first, by chunk and line; then the fresh ones, by chunk and line. A
+    retry waits in a heap by its time and holds nothing else. Records of a chunk that takes no part any
+    more are dropped when they are met.
+    """
+
+    def __init__(self, task: str, task_id: str, prepared: Prepared) -> None:
+        self.task = task
+        self.task_id = task_id
+        self.prepared = prepared
+        self.blocked = False  # the service does not have the task's model
+        self._ready: list[tuple[int, int, int, Record]] = []
+        self._delayed: list[tuple[float, int, Record]] = []
+        self._fresh: list[tuple[int, int, deque[Record]]] = []
+
+    def add_fresh(self, chunk: int, records: Iterable[Record]) -> None:
+        """Records that were never sent, in line order."""
+        fresh = deque(records)
+        if fresh:
+            heapq.heappush(self._fresh, (chunk, next(_counter), fresh))
+
+    def put_back(self, record: Record) -> None:
+        """First in line: it was sent, and that did not count."""
+        heapq.heappush(self._ready, (record.chunk.lease.chunk, record.line, next(_counter), record))
+
+    def delay(self, record: Record, due: float) -> None:
+        """Send it again at monotonic time `due`."""
+        heapq.heappush(self._delayed, (due, next(_counter), record))
+
+    def peek(self, now: float) -> Record | None:
+        """The record whose turn it is, or None."""
+        while self._delayed and (self._delayed[0][0] <= now or not self._delayed[0][2].chunk.sending):
+            record = heapq.heappop(self._delayed)[2]
+            if record.chunk.sending:
+                self.put_back(record)
+        while self._ready and not self._ready[0][3].chunk.sending:
+            heapq.heappop(self._ready)
+        if self._ready:
+            return self._ready[0][3]
+        while self._fresh:
+            fresh = self._fresh[0][2]
+            if fresh and fresh[0].chunk.sending:
+                return fresh[0]
+            heapq.heappop(self._fresh)
+        return None
+
+    def take(self, record: Record) -> None:
+        """Take what `peek` returned."""
+        if self._ready and self._ready[0][3] is record:
+            heapq.heappop(self._ready)
+        else:
+            self._fresh[0][2].popleft()
+
+    def next_due(self) -> float | None:
+        """When the first waiting retry is due; None where none waits. Call after `peek` returned None."""
+        return self._delayed[0][0] if self._delayed else None
+
+
+class Turns:
+    """The tasks of one account take turns, record by record."""
+
+    def __init__(self) -> None:
+        self._queues: deque[TaskQueue] = deque()
+
+    @property
+    def queues(self) -> tuple[TaskQueue, ...]:
+        """All that take turns."""
+        return tuple(self._queues)
+
+    def add(self, queue: TaskQueue) -> None:
+        """Let a task take part."""
+        if queue not in self._queues:
+            self._queues.append(queue)
+
+    def remove(self, queue: TaskQueue) -> None:
+        """Its last chunk has gone, or it moved to another account."""
+        if queue in self._queues:
+            self._queues.remove(queue)
+
+    def peek(self, now: float) -> tuple[TaskQueue, Record] | None:
+        """Whose turn it is, with its record."""
+        for queue in self._queues:
+            if not queue.blocked and (record := queue.peek(now)) is not None:
+                return queue, record
+        return None
+
+    def take(self, queue: TaskQueue, record: Record) -> None:
+        """Take what `peek` returned; the task goes to the end of the line."""
+        queue.take(record)
+        self._queues.remove(queue)
+        self._queues.append(queue)
+
+    def next_due(self) -> float | None:
+        """When the first waiting retry of any task is due."""
+        dues = [due for queue in self._queues if not queue.blocked and (due := queue.next_due()) is not None]
+        return min(dues, default=None)

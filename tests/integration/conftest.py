@@ -1,0 +1,17 @@
+"""A shell in a fresh workspace, and a test service started by hand."""
+
+import pytest
+
+from batch_inferd.testing.process import start_service
+from harness import Shell
+
+
+@pytest.fixture
+def shell(workspace):
+    return Shell(workspace)
+
+
+@pytest.fixture
+def service(tmp_path):
+    with start_service(tmp_path / "service") as running:
+        yield running
