@@ -27,7 +27,11 @@ _KEPT = 256  # notifications that came while an answer was waited for; older one
 
 
 class NoAnswerError(Exception):
-    """Nobody is there: no socket, nobody listens, or the connection ended before hello was answered."""
+    """No daemon of ours is there: no socket, nobody listens, the end before hello was answered.
+
+    Its text is the reason. What a beacon says does not count against that: it may be stale, or have come
+    with a copied workspace; whether a daemon lives, its lock tells.
+    """
 
 
 class Connection:
@@ -53,19 +57,15 @@ class Connection:
         """Connect and say hello, within `timeout` seconds together.
 
         Raises NoAnswerError, Incompatible (unless `any_version`), or DaemonUnavailable: the daemon took
-        the connection and says nothing, or another user's daemon is there.
+        the connection and says nothing.
         """
         deadline = time.monotonic() + timeout
         try:
             channel = connect(beacon.endpoint, timeout)
-        except (FileNotFoundError, NotADirectoryError, ConnectionError, ValueError) as error:
-            raise NoAnswerError from error
         except TimeoutError as error:
             raise _silent(beacon.pid, timeout) from error
-        except OSError as error:
-            raise DaemonUnavailable(
-                Text("cannot connect to the daemon: {error}", {"error": str(error)})
-            ) from error
+        except (OSError, ValueError) as error:
+            raise NoAnswerError(str(error)) from error
         connection = cls(channel)
         try:
             connection._hello(beacon.secret, deadline)
@@ -170,7 +170,7 @@ class Connection:
             return
         except ConnectionError as error:
             # It ended, refused our secret (the beacon may be an old one), or has no room.
-            raise NoAnswerError from error
+            raise NoAnswerError(str(error)) from error
         self.pid = int(answer.get("pid", 0))
         self.version = str(answer.get("version", ""))
         self.started = float(answer.get("started", 0.0))

@@ -14,6 +14,7 @@ when it is idle. A busy one is never touched: its requests cost money.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,8 @@ def connect_existing(
     With `any_version`, also to one that speaks another protocol: it answers `daemon.status` and
     `daemon.stop` all the same. Raises DaemonUnavailable, Incompatible.
     """
-    beacon = beacons.read(workspace.beacon)
-    if beacon is None:
-        return None
     try:
-        return Connection.open(beacon, timeout=timeout, any_version=any_version)
+        return _connect(workspace, timeout, any_version=any_version)
     except NoAnswerError:
         return None
 
@@ -78,9 +76,8 @@ def connect_or_start(workspace: Workspace, *, timeout: float = START_TIMEOUT_S) 
     daemon had while it started.
     """
     deadline = Deadline(timeout)
-    connection = _reach(workspace, deadline)
-    if connection is not None:
-        return connection
+    with contextlib.suppress(NoAnswerError):
+        return _reach(workspace, deadline)
     deadline.phase = Text("another client was starting the daemon")
     try:
         start_lock = locks.acquire(workspace.start_lock, deadline.left())
@@ -96,31 +93,38 @@ def connect_or_start(workspace: Workspace, *, timeout: float = START_TIMEOUT_S) 
 
 def _start(workspace: Workspace, deadline: Deadline) -> Connection:
     while True:
-        connection = _reach(workspace, deadline)
-        if connection is not None:
-            return connection
-        if _lock_is_free(workspace):
-            break
-        if deadline.left() < _RETRY_S:
-            raise holding.held_by_another(workspace)
+        try:
+            return _reach(workspace, deadline)
+        except NoAnswerError as error:
+            if _lock_is_free(workspace):
+                break
+            if deadline.left() < _RETRY_S:
+                raise holding.held_by_another(workspace, str(error)) from error
         time.sleep(_RETRY_S)
     from batch_infer import spawn
 
     deadline.phase = Text("the daemon was starting")
     spawn.spawn(workspace, deadline)
-    connection = _reach(workspace, deadline)
-    if connection is None:
+    try:
+        return _reach(workspace, deadline)
+    except NoAnswerError as error:
         raise DaemonUnavailable(
-            Text("the daemon started, but cannot be reached"),
+            Text("the daemon started, but cannot be reached: {error}", {"error": str(error)}),
             hints=(Text("see {path}", {"path": str(workspace.logs)}),),
-        )
-    return connection
+        ) from error
 
 
-def _reach(workspace: Workspace, deadline: Deadline) -> Connection | None:
+def _connect(workspace: Workspace, timeout: float, *, any_version: bool) -> Connection:
+    beacon = beacons.read(workspace.beacon)
+    if beacon is None:
+        raise NoAnswerError(f"there is no {workspace.beacon.name}")
+    return Connection.open(beacon, timeout=timeout, any_version=any_version)
+
+
+def _reach(workspace: Workspace, deadline: Deadline) -> Connection:
     """Connect if somebody is there; replace an idle daemon that we cannot talk to."""
-    connection = connect_existing(workspace, timeout=max(deadline.left(), 1.0), any_version=True)
-    if connection is None or connection.incompatible is None:
+    connection = _connect(workspace, max(deadline.left(), 1.0), any_version=True)
+    if connection.incompatible is None:
         return connection
     with connection:
         status = connection.call(rpc.DAEMON_STATUS, timeout=max(deadline.left(), 1.0))
@@ -130,7 +134,7 @@ def _reach(workspace: Workspace, deadline: Deadline) -> Connection | None:
         connection.call(rpc.DAEMON_STOP, timeout=max(deadline.left(), 1.0))
         if not connection.wait_closed(deadline.left()):
             raise deadline.error()
-    return None
+    raise NoAnswerError("the daemon of another version has ended")
 
 
 def _lock_is_free(workspace: Workspace) -> bool:

@@ -7,6 +7,7 @@ its stdout, on which it says one line: `ready`, or its error as JSON. What else 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -79,7 +80,8 @@ def _detached() -> dict[str, Any]:
 
 def _open_output(logs: Path) -> IO[bytes]:
     """`daemon.out.log`, to append to; begun anew when it has grown large. Raises OSError."""
-    os.makedirs(logs, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(logs)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     fd = os.open(logs / OUTPUT_NAME, flags, 0o600)
     if os.fstat(fd).st_size > _OUTPUT_CAP:

@@ -32,18 +32,22 @@ class App:
             file.write(f"{os.getpid()}\n")
 
     async def until(self, name):
-        while not self.told(name):
+        while not self.told(name):  # noqa: ASYNC110  another process makes the file
             await asyncio.sleep(0.01)
 
     @property
     def busy(self):
         return self.told("submitted") and not self.told("finished")
 
+    @property
+    def idle_exit_s(self):
+        return 300.0 if self.told("short-idle") else None
+
     async def start(self):
-        if self.told("fail-start"):
-            raise OSError("the recovery failed")
         if self.told("slow-start"):
             await self.until("go-on")
+        if self.told("fail-start"):
+            raise OSError("the recovery failed")
         self.tell("started")
 
     async def drain(self):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import wait_for
 
 from batch_infer import launch, spawn
 from batch_infer.protocol import beacon
 from batch_infer.protocol.workspace import Workspace
+from harness import wait_for
 
 HERE = Path(__file__).parent
 

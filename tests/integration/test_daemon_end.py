@@ -11,11 +11,11 @@ import threading
 
 import psutil
 import pytest
-from harness import wait_for
-from life_kit import end, moving_clock, place  # noqa: F401  fixtures
+from life_kit import end
 
 from batch_infer.protocol import beacon, locks
 from batch_infer.protocol.errors import DaemonUnavailable
+from harness import wait_for
 
 IDLE_S = 100.0
 
@@ -77,7 +77,7 @@ def test_while_it_drains_the_door_is_shut_and_the_next_client_waits(place):
 def test_the_second_signal_ends_at_once(place):
     place.make("slow-drain")
     process = place.run_foreground("--foreground")
-    wait_for(lambda: place.existing(), "the daemon").close()
+    wait_for(place.existing, "the daemon").close()
     process.send_signal(signal.SIGTERM)
     place.wait_for_file("draining")
     process.send_signal(signal.SIGTERM)
@@ -183,12 +183,22 @@ class TestIdleExit:
     def test_in_the_foreground_only_if_the_environment_says_so(self, idle, monkeypatch):
         monkeypatch.delenv("BATCH_INFER_IDLE_EXIT_S")
         process = idle.run_foreground("--foreground")
-        wait_for(lambda: idle.existing(), "the daemon").close()
+        wait_for(idle.existing, "the daemon").close()
         for _ in range(5):
             idle.advance(86_400)
             idle.existing().close()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
+
+    def test_the_application_may_choose_the_limit(self, idle, monkeypatch):
+        monkeypatch.delenv("BATCH_INFER_IDLE_EXIT_S")
+        with idle.start() as first:
+            idle.advance(1000)  # the usual limit is 1800 s
+            assert first.call("list")["pid"] == first.pid
+            idle.make("short-idle")
+            idle.advance(500)
+            assert first.wait_closed(20)
+            assert gone(first.pid)
 
     def test_nonsense_in_the_environment_is_said(self, idle, monkeypatch):
         monkeypatch.setenv("BATCH_INFER_IDLE_EXIT_S", "soon")

@@ -8,13 +8,13 @@ import sys
 
 import psutil
 import pytest
-from harness import wait_for
-from life_kit import HERE, end, moving_clock, place  # noqa: F401  fixtures
+from life_kit import HERE, end
 
 from batch_infer import connection, launch
 from batch_infer.protocol import beacon, locks
 from batch_infer.protocol.errors import ConfigError, DaemonUnavailable, InternalError
 from batch_infer.protocol.transport import unix
+from harness import wait_for
 
 CLIENTS = 20
 
@@ -130,7 +130,18 @@ def test_after_kill_9_the_next_client_starts_another(place):
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["unix:/nowhere/x.sock", "unix:relative", "tcp:127.0.0.1:1", "", "unix:/dev/null/x", "pipe:x"]
+    "endpoint",
+    [
+        "unix:/nowhere/x.sock",
+        "unix:/" + "x" * 300,
+        "unix:relative",
+        "unix:/dev/null",
+        "unix:/dev/null/x",
+        "tcp:127.0.0.1:1",
+        "pipe:x",
+        "",
+    ],
+    ids=lambda endpoint: endpoint[:20],
 )
 def test_a_forged_beacon_with_pid_1_hinders_nobody(place, endpoint):
     forged = beacon.Beacon(1, "ticks:1", socket.gethostname(), beacon.boot_id(), (1, 1), "9", endpoint, "s")
@@ -172,6 +183,31 @@ def test_a_socket_that_somebody_accepts_and_closes_hinders_nobody(place):
             assert place.beacon().endpoint != f"unix:{path}"
             assert first.call("list")["pid"] == first.pid
         other.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_the_beacon_of_another_users_daemon_hinders_nobody(place, short_tmp):
+    """As after copying a workspace: its daemon is not ours, and hears nothing of us."""
+    short_tmp.chmod(0o777)
+    code = """
+import os, socket, sys
+os.setuid(12345)
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+print("ready", flush=True)
+print(len(s.accept()[0].recv(1000)), flush=True)
+"""
+    theirs = subprocess.Popen(
+        [sys.executable, "-c", code, f"{short_tmp}/theirs"], stdout=subprocess.PIPE, text=True
+    )
+    assert theirs.stdout.readline() == "ready\n"
+    forged = beacon.of_this_process(f"unix:{short_tmp}/theirs", "s", (1, 1), "0")
+    beacon.write(place.workspace.beacon, forged)
+    short_tmp.chmod(0o700)
+    with place.start() as first:
+        assert first.call("list")["pid"] == first.pid
+    assert theirs.communicate(timeout=20)[0] == "0\n"
 
 
 class TestWhenTheWorkspaceIsHeld:
@@ -265,9 +301,12 @@ class TestWhenItDoesNotStart:
             place.start()
 
     def test_a_failed_recovery_ends_the_daemon_with_a_trace(self, place):
+        place.make("slow-start")
         place.make("fail-start")
         with place.start() as first:
             process = psutil.Process(first.pid)
+            place.make("go-on")
+            assert first.wait_closed(20)
             process.wait(20)
         assert "OSError: the recovery failed" in place.log()
         assert place.lines("stopped") == [str(first.pid)]
@@ -319,7 +358,7 @@ def test_a_stale_secret_is_healed(place, moving_clock, monkeypatch):
 
 def test_a_foreground_daemon_serves_and_logs_to_stderr(place):
     process = place.run_foreground("--foreground")
-    wait_for(lambda: place.existing(), "the daemon").close()
+    wait_for(place.existing, "the daemon").close()
     with place.start() as first:
         assert first.pid == process.pid
         first.call("daemon.stop")

@@ -5,7 +5,6 @@ import socket
 import threading
 
 import pytest
-from life_kit import place  # noqa: F401  a fixture
 
 from batch_infer import connection
 from batch_infer.protocol import beacon, frames, locks, rpc

@@ -136,6 +136,21 @@ def test_retry_redoes_what_failed_and_nothing_else(shell, service):
     assert service.summary().billed == 59
 
 
+def test_a_cancelled_retry_leaves_what_was(shell, service):
+    service.control(rules=[{"contains": "q 7:", "do": "400"}])
+    shell.config(model=service_config(service))
+    prompts(shell.workspace / "in.jsonl", 40)
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", code=1)
+    service.control(rules=[{"contains": "q 7:", "do": "hang"}])
+    shell.run("-retry", "A")
+    wait_for(lambda: shell.status("A")["in_flight"] == 1, "the call that hangs")
+    shell.run("-cancel", "A")
+    wait_for(lambda: shell.status("A")["state"] == "cancelled", "the cancel")
+    out = Outputs(shell.workspace, "A", round=1)
+    out.check_identity(40)
+    assert [line["custom_id"] for line in out.errors] == ["q-7"]
+
+
 def test_embeddings_and_batch_lines(shell, service):
     shell.config(model=service_config(service))
     lines = [

@@ -41,7 +41,11 @@ def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
         "ended": None,
         "share": 0.41,
         "input_complete": True,
+        "expected": 300,
         "left_out": 0,
+        "left_out_exact": True,
+        "cancelling": False,
+        "merge_share": 0.0,
         "chunk_states": {"ready": 0, "leased": 1, "done": 1},
         "in_flight": 64,
         "concurrency": 128,
@@ -54,6 +58,7 @@ def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
         "input_path": "/ws/in.jsonl",
         "model": "test-model",
         "service": "http://127.0.0.1:1/v1",
+        "log": "/ws/logs/demo_20260202_120000.log",
     }
     return task | changes
 

@@ -52,6 +52,14 @@ class StillClock:
         await settle()
 
 
+async def until(condition):
+    """Let everything run until `condition()` holds, within a bound."""
+    deadline = asyncio.get_running_loop().time() + BOUND_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "waited in vain"
+        await asyncio.sleep(0)
+
+
 async def settle():
     """Let everything run that can run without time."""
     for _ in range(20):

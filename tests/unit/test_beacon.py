@@ -113,13 +113,6 @@ def test_what_is_no_plain_file_counts_as_none(path, tmp_path):
     assert beacon.read(path) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_one_of_another_user_counts_as_none(path):
-    beacon.write(path, BEACON)
-    os.chown(path, 12345, 12345)
-    assert beacon.read(path) is None
-
-
 def test_only_its_own_daemon_removes_it(path):
     beacon.write(path, BEACON)
     beacon.remove(path, "another secret")

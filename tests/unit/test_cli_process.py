@@ -1,5 +1,6 @@
 """The program as a process: imports, pipes, terminals, encodings, signals."""
 
+import ast
 import json
 import os
 import pty
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from cli_fakes import NOW, ended, not_there, summary
@@ -68,6 +71,19 @@ def test_quick_verbs_import_nothing_heavy(ws, daemon, line):
     assert done.stdout
 
 
+def test_the_client_never_imports_the_daemon():
+    import batch_infer
+
+    found = [
+        path.name
+        for path in Path(batch_infer.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("batch_inferd"))
+        or (isinstance(node, ast.Import) and any(a.name.startswith("batch_inferd") for a in node.names))
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "line", [["-list"], ["-status"], ["-monitor"], ["-cancel", "x"], ["-monitor", "-once"]]
 )
@@ -94,6 +110,33 @@ def test_a_reader_that_goes_away_is_no_error(ws, daemon):
     done = cli(ws, "-list", capture_output=False, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_output_that_cannot_be_written(ws, daemon):
+    with open("/dev/full", "wb") as full:
+        done = cli(ws, "-list", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"error: [Errno 28]")
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_bug_does_not_look_like_an_end_with_failed_records(ws, daemon):
+    daemon.handlers["list"] = lambda _: {"tasks": [{"task_id": "x"}], "next": None}
+    done = cli(ws, "-list")
+    assert done.returncode == 4
+    assert b"KeyError" in done.stderr
+
+
+def test_a_list_is_quick(ws, daemon):
+    """At most three times as long as the import of click alone: the best of several runs, in turn."""
+
+    def timed(*arguments):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], cwd=ws, check=True, capture_output=True, timeout=60)
+        return time.perf_counter() - start
+
+    pairs = [(timed("-m", "batch_infer", "-list"), timed("-c", "import click")) for _ in range(8)]
+    assert min(ours for ours, _ in pairs) <= 3 * min(theirs for _, theirs in pairs)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

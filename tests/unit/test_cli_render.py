@@ -97,7 +97,7 @@ class TestEnd:
         lines = end_summary(ended(started=NOW - 10, quota={"x-ratelimit-remaining-requests": "99"}), "en")
         assert lines[0] == "task demo completed"
         assert [" ".join(line.split()) for line in lines[1:]] == [
-            "time 0:00:10 · 30.0/s",
+            "time 10.0 s · 30.0/s",
             "records answered 300, errors 0, missing 0, pending 0, retries 7, blank lines 2",
             "chunks in work 1, done 1",
             "tokens 1,200 in, 3,400 out",
@@ -111,6 +111,11 @@ class TestEnd:
             "report.json",
         ]
 
+    def test_a_cancelled_task_has_pending_records(self):
+        counts = {"output": 120, "error": 3, "pending": 177}
+        lines = end_summary(ended(state="cancelled", counts=counts), "en")
+        assert "300 in = 120 answered + 3 errors + 0 missing + 177 pending" in "\n".join(lines)
+
     def test_a_failed_task_names_no_outputs(self):
         lines = end_summary(ended(state="failed", reason=reason("identity", "7 != 8"), identity=False), "en")
         assert lines[0] == "task demo failed: 7 != 8"
@@ -121,7 +126,10 @@ class TestEnd:
         assert next_steps(ended(state="cancelled")) == []
         assert "-logs demo" in str(next_steps(ended(state="failed"))[0])
         assert "-retry demo" in str(next_steps(ended(counts={"missing": 1}))[0])
-        assert "-resume demo" in str(next_steps(summary(state="paused"))[0])
+        assert len(next_steps(summary(state="paused", reason=reason("auth")))) == 2
+        assert list(map(str, next_steps(summary(state="paused", reason=reason("user"))))) == [
+            "to go on: batch_infer -resume demo"
+        ]
 
 
 class TestWindow:

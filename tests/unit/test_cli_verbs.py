@@ -144,6 +144,11 @@ class TestStatus:
         assert table[0][:2] == ["CHUNK", "STATE"]
         assert table[1] == ["1", "done", "10", "9", "1", "0", "0", "2"]
 
+    def test_what_to_do_next(self, ws):
+        cli = Cli(ws, [self.peer(["ready"], state="paused", reason=reason("auth"))])
+        assert cli("-status", "demo") == 0
+        assert "hint: when it is mended: batch_infer -resume demo" in cli.stderr
+
     def test_many_chunks_show_those_that_are_not_done(self, ws):
         cli = Cli(ws, [self.peer(["done"] * 2500 + ["ready"] * 500)])
         assert cli("-status", "demo") == 0
@@ -274,6 +279,12 @@ class TestSteer:
         assert cli("-retry", "demo") == 0
         assert "round 1: 1,234 records are tried again" in cli.stderr
         assert cli.stdout == "task demo: running\n"
+
+    def test_nothing_to_retry(self, ws):
+        peer = FakePeer({"retry": lambda _: {"state": "completed", "round": 0, "records": 0}})
+        cli = Cli(ws, [peer])
+        assert cli("-retry", "demo") == 0
+        assert "the task demo has no failed or missing records" in cli.stderr
 
     def test_retry_and_wait(self, ws):
         peer = FakePeer({"retry": lambda _: {"state": "running", "round": 1, "records": 2}})

@@ -65,12 +65,13 @@ def test_a_task_that_has_ended_already(ws):
 
 def test_lines_come_at_each_change_of_state_and_every_two_seconds(ws):
     cli = Cli(ws, [FakePeer(), FakePeer()])
-    waiting = [{"code": "rate_limit", "text": Text("429").to_wire(), "since": None, "next_try": None}]
+    waiting = [{"code": "network", "text": Text("no route").to_wire(), "since": None, "next_try": None}]
+    routine = [{"code": "rate_limit", "text": Text("429").to_wire(), "since": None, "next_try": None}]
 
     def pushes():
         yield summary(state="preparing", share=0.0)
         for share in (0.1, 0.2, 0.3):  # too soon for a line
-            yield summary(state="preparing", share=share)
+            yield summary(state="preparing", share=share, waiting=routine)
         yield summary(share=0.4)
         yield summary(share=0.5, waiting=waiting)
         cli.time.t += 1.9
@@ -89,7 +90,7 @@ def test_lines_come_at_each_change_of_state_and_every_two_seconds(ws):
         ["running", "70.0%"],
         ["completed", "100.0%"],
     ]
-    assert lines[2].endswith("waits for: 429")
+    assert lines[2].endswith("waits for: no route")
 
 
 def test_json_lines_carry_the_load(ws):
@@ -169,7 +170,7 @@ def test_a_stopped_daemon_that_does_not_come_back(ws):
 def test_a_task_that_is_removed_meanwhile(ws):
     cli = Cli(ws, [FakePeer(), FakePeer(pushes=[summary(), {"task_id": "demo", "gone": True}])])
     assert cli("-monitor", "demo") == 3
-    assert "there is no task demo" in cli.stderr
+    assert "the task demo is gone: its folder was removed" in cli.stderr
 
 
 def test_an_unknown_task(ws):

@@ -203,6 +203,32 @@ def test_the_faq_quotes_the_real_messages(path: Path, lang: str) -> None:
     assert [quotes(text, problem.render(lang)) for problem in quoted.value.problems] == [True]
 
 
+@pytest.mark.parametrize(("path", "lang"), [(ENGLISH, "en"), (CHINESE, "zh")], ids=["en", "zh"])
+def test_the_faq_quotes_the_real_warnings(path: Path, lang: str) -> None:
+    from batch_infer.protocol.text import Text
+
+    reason = Text("the name cannot be resolved")
+    detail = Text(
+        "cannot connect to {address} ({reason})", {"address": "api.openai.com:443", "reason": reason}
+    )
+    warnings = (
+        Text(
+            "test_lines is {n}: only the first {n} records are processed, {left} more are left out; "
+            "set test_lines: 0 for the whole input",
+            {"n": 300, "left": 9700},
+        ),
+        Text(
+            "the network is down: {detail}; waiting, and going on by itself when it returns",
+            {"detail": detail},
+        ),
+    )
+    text = path.read_text("utf-8")
+    for warning in warnings:
+        # Only templates that the program has are in the catalogue.
+        assert warning.render("zh") != warning.render("en")
+        assert f"`{warning.render(lang)}`" in text
+
+
 def quotes(text: str, message: str) -> bool:
     """Whether the README has the message in a code span, be it without the place in the config."""
     return f"`{message}`" in text or f"`{re.sub(r'^[^ ]+:[0-9]+:[0-9]+: ', '', message)}`" in text

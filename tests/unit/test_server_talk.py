@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from server_kit import serving, settle
+from server_kit import serving, settle, until
 
 from batch_infer.protocol import errors, rpc
 from batch_infer.protocol.text import Text
@@ -165,11 +165,9 @@ async def test_what_was_asked_goes_on_when_its_client_leaves(workspace):
     async with serving(workspace, {"submit": submit}) as door:
         client = await door.greeted()
         client.ask("submit")
-        while not door.server.in_flight:
-            await asyncio.sleep(0)
+        await until(lambda: door.server.in_flight)
         client.close()
-        while door.server.connections:
-            await asyncio.sleep(0)
+        await until(lambda: not door.server.connections)
         release.set()
         await asyncio.wait_for(finished.wait(), 5)
 
@@ -190,8 +188,7 @@ async def test_notifications_reach_the_peer_until_it_leaves(workspace):
         peers[0].push("a", rpc.notification("progress", {"n": 1}))
         assert await client.read() == {"jsonrpc": "2.0", "method": "progress", "params": {"n": 1}}
         client.close()
-        while door.server.connections:
-            await asyncio.sleep(0)
+        await until(lambda: not door.server.connections)
         assert closed == ["first", "second"]
         peers[0].push("a", rpc.notification("progress", {"n": 2}))
         peers[0].on_close(lambda: closed.append("late"))

@@ -86,7 +86,7 @@ class TestWhereThereIsNoRuntimeDirectory:
         monkeypatch.setattr(unix, "_runtime_directory", lambda: None)
         monkeypatch.setattr(unix, "_private", private)
         unix.socket_path(tmp_path)
-        assert asked == [f"/tmp/batch_infer-{os.geteuid()}"]
+        assert asked == [f"/tmp/batch_infer-{os.geteuid()}"]  # noqa: S108  the very name
 
     def test_one_that_is_open_to_others_is_closed(self, tmp_path, short_tmp, monkeypatch):
         (short_tmp / "own").mkdir(mode=0o755)
@@ -208,11 +208,11 @@ class TestConnecting:
         with socket.socket(socket.AF_UNIX) as full:
             full.bind(f"{short_tmp}/s")
             full.listen(0)
+            held.append(transport.connect(f"unix:{short_tmp}/s", 5))
             began = time.monotonic()
             with pytest.raises(TimeoutError):
-                for _ in range(10):
-                    held.append(transport.connect(f"unix:{short_tmp}/s", 0.1))
-            assert time.monotonic() - began < 5
+                transport.connect(f"unix:{short_tmp}/s", 0.1)
+            assert 0.1 <= time.monotonic() - began < 5
         for channel in held:
             channel.close()
 

@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 from fake_windows import make_api
+from server_kit import until
 
 from batch_infer.protocol.transport import win32, windows
 from batch_inferd.seams.clock import SystemClock
@@ -124,7 +125,7 @@ class TestConnecting:
         with pytest.raises(TimeoutError):
             windows.connect(api, listener.name, 0)
 
-    @pytest.mark.parametrize("name", ["", "x", r"\\server\pipe\x", "/tmp/x"])
+    @pytest.mark.parametrize("name", ["", "x", r"\\server\pipe\x", "/dev/x"])
     def test_only_a_pipe_of_this_machine(self, api, name):
         with pytest.raises(ValueError, match="of this machine"):
             windows.connect(api, name, 5)
@@ -190,8 +191,7 @@ class TestAccepting:
         assert proactor.offered[1].closed, "the one whose client went again"
         server.room = False
         proactor.waiting.put_nowait(None)
-        while len(proactor.offered) < 5:
-            await asyncio.sleep(0)
+        await until(lambda: len(proactor.offered) == 5)
         assert proactor.offered[3].closed, "no room: turned away"
         await acceptor.stop()
         assert proactor.offered[4].closed

@@ -395,9 +395,8 @@ class TestDisk:
             released = worker.wait_for("released")
             assert released["reason"] == "fault"
             assert len(worker.all("fault")) == 1
-            worker.wait_for(
-                "log", lambda p: any("could not be recorded" in r["message"] for r in p["records"])
-            )
+            assert any("could not be recorded" in line for line in worker.logs())
+            assert released["counts"]["in_flight"] == 0
         assert released["counts"]["answered"] == recorded(folder) == 19
         with WorkerDriver(tmp_path, "again") as worker:
             worker.begin(make_plan(service.base_url), folder.lease())

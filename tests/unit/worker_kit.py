@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import queue
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -105,16 +106,15 @@ class Folder:
         }
 
     def entries(self, chunk: int = 1) -> list[dict[str, Any]]:
-        """Every line of the chunk's journals, parsed; a damaged one fails the test, a torn end is left out."""
+        """Every line of the chunk's journals, parsed; a damaged one fails, a torn end is left out."""
         found = []
         for name in list_journals(self.directory, chunk_folder(chunk)).get(chunk, []):
-            data = (self.path / name).read_bytes()
             fd = os.open(self.path / name, os.O_RDONLY)
             try:
                 for scanned in scan_journal(fd):
                     assert scanned.torn or scanned.entry is not None, scanned.fault
                     if not scanned.torn:
-                        found.append(json.loads(data[scanned.offset : scanned.offset + scanned.length]))
+                        found.append(json.loads(os.pread(fd, scanned.length, scanned.offset)))
             finally:
                 os.close(fd)
         return found
@@ -236,7 +236,7 @@ class WorkerDriver:
             self._queue.put((message["method"], message["params"]))
         self._queue.put(None)
 
-    def __enter__(self) -> WorkerDriver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -246,10 +246,8 @@ class WorkerDriver:
         self._reader.join(BOUND_S)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
     def send(self, method: str, **params: Any) -> None:
         stdin = self.process.stdin

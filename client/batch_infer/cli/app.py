@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batch_infer.cli.context import Context
 from batch_infer.cli.failures import show
 from batch_infer.cli.parser import parse
-from batch_infer.protocol.errors import EXIT_INTERRUPTED, BatchInferError, UsageError
+from batch_infer.protocol.errors import EXIT_INTERRUPTED, BatchInferError, InternalError, UsageError
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import find_workspace
 from batch_infer.render.console import Console, standard_console
@@ -35,6 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _discard_output()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        # A full disk behind the output, for one; what a verb can say more about it has said itself.
+        console.error(Text("{error}", {"error": str(error)}))
+        _discard_output()
+        return BatchInferError.exit_code
     return code
 
 
@@ -46,6 +51,13 @@ def _guarded(console: Console, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         console.tell(Text("interrupted; tasks that were submitted go on running"))
         return EXIT_INTERRUPTED
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001  a bug; Python's own exit code 1 would mean "done, with failed records"
+        import traceback
+
+        traceback.print_exc()
+        return InternalError.exit_code
 
 
 def run(console: Console, arguments: Sequence[str], make_context: Callable[[Request], Context]) -> int:

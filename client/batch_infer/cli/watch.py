@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from batch_infer.cli.tasks import all_tasks
-from batch_infer.protocol.errors import DaemonUnavailable, ProtocolError
+from batch_infer.protocol.errors import DaemonUnavailable, ProtocolError, TaskNotFound
 from batch_infer.protocol.text import Text
 from batch_infer.render.shapes import Load, Summary
 
@@ -54,7 +54,7 @@ def watch(
     while True:
         try:
             for changed, daemon in _changes(peer, ids):
-                _take(context, tasks, changed, ids)
+                _take(tasks, changed, ids)
                 view.look(peer)
                 view.show(tasks, [task for task in changed if not task.get("gone")], daemon)
                 if until(tasks):
@@ -78,17 +78,15 @@ def _changes(peer: Peer, ids: Sequence[str] | None) -> Iterator[tuple[list[Summa
         yield all_tasks(peer) if ids is None and number == 0 else tasks, daemon
 
 
-def _take(
-    context: Context, tasks: dict[str, Summary], changed: Sequence[Summary], ids: Sequence[str] | None
-) -> None:
-    """Keep the newest state of each task; one whose folder was removed is gone."""
+def _take(tasks: dict[str, Summary], changed: Sequence[Summary], ids: Sequence[str] | None) -> None:
+    """Keep the newest state of each task. Raises TaskNotFound when a watched one is gone."""
     for task in changed:
         if not task.get("gone"):
             tasks[task["task_id"]] = task
             continue
         tasks.pop(task["task_id"], None)
         if ids is not None:
-            raise context.not_found(task["task_id"])
+            raise TaskNotFound(Text("the task {id} is gone: its folder was removed", {"id": task["task_id"]}))
 
 
 def _again(context: Context, view: View, losses: list[float]) -> Peer:

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from batch_infer.protocol.workspace import Workspace
 
 
-def held_by_another(workspace: Workspace) -> DaemonUnavailable:
-    """The daemon lock is held, and its holder does not answer (us). Names its pid where that is certain."""
+def held_by_another(workspace: Workspace, reason: str) -> DaemonUnavailable:
+    """The daemon lock is held, and its holder does not answer us, for `reason`.
+
+    Names its pid where that is certain.
+    """
     beacon = beacons.read(workspace.beacon)
     pid = beacons.living_pid(beacon)
     if pid is None:
@@ -22,7 +25,10 @@ def held_by_another(workspace: Workspace) -> DaemonUnavailable:
                 "another process, which one is unknown, holds the workspace {path} and does not answer",
                 {"path": str(workspace.root)},
             ),
-            hints=(Text("it may run on another machine that shares this directory, or in a container"),),
+            hints=(
+                Text("it may run on another machine that shares this directory, or in a container"),
+                Text("the last try to connect: {reason}", {"reason": reason}),
+            ),
         )
     values = {"pid": pid, "path": str(workspace.root)}
     if beacon is not None and beacon.stopping:
@@ -33,6 +39,7 @@ def held_by_another(workspace: Workspace) -> DaemonUnavailable:
     return DaemonUnavailable(
         Text("the daemon (process {pid}) holds the workspace {path}, but does not answer", values),
         hints=(
+            Text("the last try to connect: {reason}", {"reason": reason}),
             Text("see {path}", {"path": str(workspace.logs)}),
             Text("if it hangs, end it: kill -9 {pid}; no recorded answer is lost", values),
         ),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from batch_infer.render.console import Console
     from batch_infer.render.shapes import Load, Summary
 
+# Waiting that comes and goes all the time, and is no news of its own.
+_ROUTINE = frozenset({"retry", "rate_limit"})
 # Seconds between two lines about the same task while only its counts change.
 LINE_INTERVAL_S = 2.0
 
@@ -110,10 +112,10 @@ class JsonLines(_Plain):
 
 
 def _trouble(task: Summary) -> tuple[str, str | None, tuple[str, ...]]:
-    """What is worth a line at once: the pause and its reason, and the kinds of waiting."""
+    """What is worth a line at once: the pause and its reason, and the unusual kinds of waiting."""
     reason = task.get("reason")
     return (
         "paused" if task["state"] == "paused" else "",
         reason["code"] if reason else None,
-        tuple(sorted({waiting["code"] for waiting in task.get("waiting") or ()})),
+        tuple(sorted({waiting["code"] for waiting in task.get("waiting") or ()} - _ROUTINE)),
     )

@@ -18,14 +18,15 @@ def progress(task: Summary, lang: str) -> str:
     """`42.0% · 1,260 of 3,000 · 35.2/s · 0:01:12 left`."""
     counts = task["counts"]
     finished = counts.get("output", 0) + counts.get("error", 0) + counts.get("missing", 0)
-    if task.get("input_complete", True):
-        values = {"finished": numbers.count(finished), "input": numbers.count(counts.get("input", 0))}
-        of_all = Text("{finished} of {input}", values)
-    else:
-        expected = task.get("expected") or counts.get("input", 0)
-        values = {"finished": numbers.count(finished), "input": numbers.count(expected)}
+    complete = task.get("input_complete", True)
+    expected = counts.get("input", 0) if complete else task.get("expected") or counts.get("input", 0)
+    values = {"finished": numbers.count(finished), "input": numbers.count(expected)}
+    of_all = Text("{finished} of {input}", values)
+    if not complete:
         of_all = Text("{finished} of about {input}", values)
-    parts = [numbers.share(task.get("share") or 0), of_all.render(lang)]
+    parts = [numbers.share(task.get("share") or 0)]
+    if complete or expected:
+        parts.append(of_all.render(lang))
     if task["state"] == "merging":
         merged = numbers.share(task.get("merge_share") or 0)
         parts.append(Text("merged {share}", {"share": merged}).render(lang))

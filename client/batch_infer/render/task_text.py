@@ -14,7 +14,7 @@ from batch_infer.render.task_fields import fields, progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batch_infer.render.shapes import Chunk, Summary
+    from batch_infer.render.shapes import Chunk, Counts, Summary
 
 REASON_CELLS = 60
 
@@ -107,24 +107,24 @@ def end_summary(task: Summary, lang: str) -> list[str]:
         seconds = ended - started
         total = counts.get("output", 0) + counts.get("error", 0) + counts.get("missing", 0)
         took = [
-            numbers.duration(seconds),
+            _taken(seconds),
             *([numbers.rate(total / seconds)] if seconds > 0 and total else []),
         ]
         rows.insert(0, (Text("time").render(lang), " · ".join(took)))
     if task.get("identity") is True:
-        values = {key: numbers.count(counts.get(key, 0)) for key in ("input", "output", "error", "missing")}
-        proof = Text("{input} in = {output} answered + {error} errors + {missing} missing", values)
-        rows.append((Text("accounted for").render(lang), proof.render(lang)))
-    lines = [title.render(lang), *table(rows, indent="  ")]
+        rows.append((Text("accounted for").render(lang), _proof(counts).render(lang)))
     if task["state"] in ("completed", "cancelled"):
-        lines += table(_files(task, lang), indent="  ")
-    return lines
+        rows += _files(task, lang)
+    return [title.render(lang), *table(rows, indent="  ")]
 
 
 def next_steps(task: Summary) -> list[Text]:
     """What to do about a task that did not end well; empty when there is nothing to do."""
     values = {"id": task["task_id"]}
     counts = task["counts"]
+    reason = task.get("reason")
+    if task["state"] == "paused" and reason and reason["code"] == "user":
+        return [Text("to go on: batch_infer -resume {id}", values)]
     if task["state"] == "paused":
         return [
             Text("when it is mended: batch_infer -resume {id}", values),
@@ -156,6 +156,21 @@ def _origin(task: Summary, lang: str) -> list[tuple[str, str]]:
         (Text("retry round"), str(task["round"]) if task.get("round") else ""),
     ]
     return [(label.render(lang), value) for label, value in rows if value]
+
+
+def _taken(seconds: float) -> str:
+    return f"{seconds:.1f} s" if 0 <= seconds < 60 else numbers.duration(seconds)
+
+
+def _proof(counts: Counts) -> Text:
+    """The identity in words; a cancelled task has records that are pending for good."""
+    keys = ("input", "output", "error", "missing", "pending")
+    values = {key: numbers.count(counts.get(key, 0)) for key in keys}
+    if counts.get("pending"):
+        return Text(
+            "{input} in = {output} answered + {error} errors + {missing} missing + {pending} pending", values
+        )
+    return Text("{input} in = {output} answered + {error} errors + {missing} missing", values)
 
 
 def _files(task: Summary, lang: str) -> list[tuple[str, str]]:

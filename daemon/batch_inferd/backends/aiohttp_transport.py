@@ -41,7 +41,10 @@ class _Phase:
 
 
 class AiohttpTransport:
-    """One session, one pool of connections, for all accounts of a worker. Make it inside the loop."""
+    """One session, one pool of connections, for all accounts of a worker. Make it inside the loop.
+
+    Its timeouts are the network's, and run on real time whatever the clock seam says.
+    """
 
     def __init__(self) -> None:
         trace = aiohttp.TraceConfig()

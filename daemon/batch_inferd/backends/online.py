@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from batch_inferd import failures
 from batch_inferd.backends.body import BodyBuilder, Request
@@ -65,7 +65,7 @@ class OnlineBackend:
                 proxy=plan.proxy,
                 max_bytes=plan.max_response_bytes,
             )
-            _check_proxy(reply)
+            _check_proxy(reply, plan)
             verdict = failures.classify_reply(
                 reply.status, reply.headers, reply.body, plan, self._clock.now()
             )
@@ -74,16 +74,18 @@ class OnlineBackend:
             verdict = failures.classify_exception(error)
         except SentFailed as error:
             verdict = failures.classify_exception(error)
-        failpoint("call.answered")
+        if reply is not None:
+            failpoint("call.answered")
         clean = prepared.redactor.text(verdict.message)
         ms = int((self._clock.monotonic() - begun) * 1000)
         return Outcome(verdict._replace(message=clean), reply, network, ms)
 
 
-def _check_proxy(reply: HttpReply) -> None:
+def _check_proxy(reply: HttpReply, plan: RequestPlan) -> None:
     """Raises NotSent for a reply of the proxy, which kept the request to itself."""
-    if reply.status == 407:
-        raise NotSent("proxy", "it asks for a credential of its own", "")
+    if reply.status == 407 and plan.proxy:
+        address = urlsplit(plan.proxy).netloc.rpartition("@")[2]
+        raise NotSent("proxy", "it asks for a credential of its own", address)
 
 
 def shown_body(prepared: Prepared, body: bytes) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -9,8 +10,16 @@ if TYPE_CHECKING:
     from batch_inferd.backends.plan import RequestPlan
 
 MASK = "***"
-_MIN_SECRET = 6  # shorter values are words, not secrets: masking them would garble messages
+# A header or a query value is a secret by its name; by its length too, as names are anybody's choice.
+# Short values of other names are words: masking them would garble messages.
+_SECRET_NAME = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
+_MIN_SECRET = 6
+_MIN_UNNAMED = 20
 _PLAIN_HEADERS = frozenset({"content-type", "accept", "user-agent", "accept-encoding"})
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return bool(_SECRET_NAME.search(name)) or len(value) >= _MIN_UNNAMED
 
 
 class Redactor:
@@ -19,12 +28,10 @@ class Redactor:
     def __init__(self, plan: RequestPlan) -> None:
         found: set[str] = set()
         for name, value in plan.headers.items():
-            if name.lower() not in _PLAIN_HEADERS:
+            if name.lower() not in _PLAIN_HEADERS and _is_secret(name, value):
                 found.add(value)
                 found.add(value.rpartition(" ")[2])  # `Bearer KEY` is repeated as KEY
-        for name, value in plan.query.items():
-            if name.lower() != "api-version":
-                found.add(value)
+        found |= {value for name, value in plan.query.items() if _is_secret(name, value)}
         for url in (plan.base_url, plan.proxy or ""):
             password = urlsplit(url).password
             if password:

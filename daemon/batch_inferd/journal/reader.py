@@ -69,6 +69,18 @@ class ChunkState:
     def _count(self, kind: Kind) -> int:
         return sum(1 for found in self.terminals.values() if found == kind)
 
+    def counts(self) -> dict[str, int]:
+        """What task.db keeps of a chunk."""
+        return {
+            "answered": self.answered,
+            "error": self.error,
+            "missing": self.missing,
+            "retries": self.retries,
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
+            "tokens_unknown": self.tokens_unknown,
+        }
+
     def is_done(self, line: int) -> bool:
         """Whether line `line` (of the input) has ended."""
         return line in self.terminals

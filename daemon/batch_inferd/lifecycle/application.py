@@ -30,6 +30,10 @@ class Application(Protocol):
     def busy(self) -> bool:
         """Whether a task is unfinished."""
 
+    @property
+    def idle_exit_s(self) -> float | None:
+        """Seconds of idleness after which the daemon ends; None: no opinion."""
+
     def handlers(self) -> Mapping[str, Handler]:
         """The requests that it answers, by name."""
 

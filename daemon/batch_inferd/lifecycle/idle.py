@@ -58,11 +58,10 @@ async def wait_idle(
     """Return when the daemon should end, with the start lock, which the caller releases last."""
     active = clock.monotonic()
     while True:
-        limit = limit_s()
-        await clock.sleep(min(5.0, max(limit / 10, 0.02)))
+        await clock.sleep(min(5.0, max(limit_s() / 10, 0.02)))
         if busy() or server.in_flight:
             active = clock.monotonic()
-        if clock.monotonic() - max(active, server.last_request) < limit:
+        if clock.monotonic() - max(active, server.last_request) < limit_s():
             continue
         try:
             lock = locks.acquire(start_lock)

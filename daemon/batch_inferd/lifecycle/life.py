@@ -75,7 +75,8 @@ class Life:
             )
             living = asyncio.create_task(self._live(), name="live")
             async with _cancelled_at_end(gone, living):
-                await asyncio.wait({gone, living, self._end}, return_when=asyncio.FIRST_COMPLETED)
+                ends: list[asyncio.Future[Any]] = [gone, living, self._end]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if living.done():
                     idle_lock = living.result()
                     _log.info("nothing to do any more: the daemon ends")
@@ -108,7 +109,7 @@ class Life:
             return self._environment_limit
         if self._foreground:
             return math.inf  # whoever started it there ends it there
-        return float(getattr(self._app, "idle_exit_s", None) or idle.DEFAULT_S)
+        return self._app.idle_exit_s or idle.DEFAULT_S
 
     async def _drain(self) -> None:
         await self._presence.close(stopping=True)

@@ -27,14 +27,15 @@ def take(workspace: Workspace) -> HeldLock:
         raise holding.cannot_lock(workspace, error) from error
     if lock is not None:
         return lock
+    where = {"path": str(workspace.root)}
     pid = beacons.living_pid(beacons.read(workspace.beacon))
     if pid is None:
-        raise holding.held_by_another(workspace)
+        raise DaemonUnavailable(
+            Text("another process, which one is unknown, holds the workspace {path}", where),
+            hints=(Text("it may run on another machine that shares this directory, or in a container"),),
+        )
     raise DaemonUnavailable(
-        Text(
-            "a daemon (process {pid}) already runs in the workspace {path}",
-            {"pid": pid, "path": str(workspace.root)},
-        ),
+        Text("a daemon (process {pid}) already runs in the workspace {path}", {"pid": pid, **where}),
         hints=(Text("use it as it is, or end it first: batch_infer -daemon stop"),),
     )
 

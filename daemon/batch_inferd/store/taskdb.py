@@ -184,15 +184,19 @@ class TaskDB:
 
         await self._do(work)
 
-    async def end_all_leases(self, now: float) -> int:
-        """What a starting daemon does, once no worker lives: every leased chunk is ready again."""
+    async def end_all_leases(self, now: float, counts: dict[int, dict[str, int]]) -> None:
+        """What a starting daemon does, once no worker lives: every leased chunk is ready again.
 
-        def work(db: sqlite3.Connection) -> int:
-            count = db.execute("UPDATE chunks SET state = 'ready' WHERE state = 'leased'").rowcount
+        `counts` has what the journals of those chunks say.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE chunks SET state = 'ready' WHERE state = 'leased'")
+            for chunk, found in counts.items():
+                _set_counts(db, chunk, found)
             db.execute("UPDATE leases SET ended = ?, outcome = 'lost' WHERE ended IS NULL", (now,))
-            return count
 
-        return int(await self._do(work))
+        await self._do(work)
 
     async def finish_chunk(self, chunk: int, counts: dict[str, int]) -> None:
         """Commit a chunk as done without a lease: a cancelled task closes its open records so."""

@@ -26,7 +26,8 @@ def close_chunk(task: Task, row: ChunkRow) -> dict[str, int]:
 
     Blocks. No worker holds the chunk. Raises OSError.
     """
-    state = read_chunk(task.directory, row.n, task.round, repair=True)
+    # From round 0 on: what failed before a `-retry` that was cancelled stays as it was.
+    state = read_chunk(task.directory, row.n, 0, repair=True)
     lines = _open_lines(task, row, state)
     if lines:
         name = journal_name(row.n, uuid.uuid4().hex[:12])
@@ -38,14 +39,9 @@ def close_chunk(task: Task, row: ChunkRow) -> dict[str, int]:
         finally:
             writer.close()
     failed = sum(1 for line, _, _ in lines if _has_failed(state.state(line)))
-    return {
-        "answered": state.answered,
+    return state.counts() | {
         "error": state.error + failed,
         "missing": state.missing + len(lines) - failed,
-        "retries": state.retries,
-        "tokens_in": state.tokens_in,
-        "tokens_out": state.tokens_out,
-        "tokens_unknown": state.tokens_unknown,
     }
 
 

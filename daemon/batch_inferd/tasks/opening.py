@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from batch_infer.protocol.errors import BatchInferError
 from batch_infer.protocol.text import Text
 from batch_inferd.config.snapshot import restore
+from batch_inferd.intake.analysis import analyse
+from batch_inferd.journal.reader import read_chunk
 from batch_inferd.logs.redact import register_secret
 from batch_inferd.seams.files import Directory
 from batch_inferd.services.credentials import PLACEHOLDER
@@ -39,7 +41,7 @@ async def load(context: Context, name: str) -> Task:
         config = await asyncio.to_thread(folder.read_config, directory)
         task = Task(context, name, directory, db, facts, config)
         if facts["state"] not in states.ENDED:
-            await db.end_all_leases(context.clock.now())
+            await _end_leases(context, directory, db, int(facts.get("round", 0)))
         task.progress.load(await db.totals())
     except BaseException:
         if db is not None:
@@ -48,6 +50,18 @@ async def load(context: Context, name: str) -> Task:
         raise
     open_log(task)
     return task
+
+
+async def _end_leases(context: Context, directory: Directory, db: TaskDB, round_number: int) -> None:
+    """No worker lives: what was leased is ready again, with the counts that its journals show."""
+    counts: dict[int, dict[str, int]] = {}
+    after = 0
+    while page := await db.page(after, 1000, "leased"):
+        for row in page:
+            state = await asyncio.to_thread(read_chunk, directory, row.n, round_number)
+            counts[row.n] = state.counts()
+        after = page[-1].n
+    await db.end_all_leases(context.clock.now(), counts)
 
 
 def open_log(task: Task) -> None:
@@ -157,12 +171,16 @@ def save_credential(context: Context, resolved: Resolved) -> str:
     return fingerprint
 
 
-def log_start(task: Task, warnings: tuple[Text, ...], notes: tuple[Text, ...]) -> None:
+async def log_start(task: Task, warnings: tuple[Text, ...], notes: tuple[Text, ...]) -> None:
     """The head of the task's log: what runs, with what, on which input."""
     task.log(logging.INFO, f"task {task.id} ({task.uuid}) accepted")
     task.log(logging.INFO, f"service: {task.service}, model: {task.model}, account: {task.account}")
     task.log(logging.INFO, f"config: {mask(task.config['config'])}")
-    task.log(logging.INFO, f"input: {task.pin.path}, {task.pin.size} bytes")
+    try:
+        analysis = str(await asyncio.to_thread(analyse, task.pin.path, task.pin.size))
+    except OSError as error:
+        analysis = f"cannot be looked at: {error}"
+    task.log(logging.INFO, f"input: {task.pin.path}: {analysis}")
     for text in notes:
         task.log(logging.INFO, str(text))
     for text in warnings:

@@ -96,7 +96,7 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
     task = await opening.load(context, task_id)
     registry.tasks[task_id] = task
     opening.set_plan(task, prepared.resolved)
-    opening.log_start(task, prepared.warnings, prepared.notes)
+    await opening.log_start(task, prepared.warnings, prepared.notes)
     task.start()
     task.changed()
     return task

@@ -78,6 +78,7 @@ async def _serve(from_daemon: int, to_daemon: int) -> None:
     Inbox(from_daemon, deliver, guard.exit).start()
     _on_terminate(loop, worker)
     await worker.run()
+    await transport.close()
     outbox.flush(_FLUSH_S)
 
 

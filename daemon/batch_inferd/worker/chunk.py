@@ -7,6 +7,7 @@ was recorded.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -80,7 +81,10 @@ class LeasedChunk:
     def read(self, record: Record, limit: int | None = None) -> bytes:
         """A record's bytes, at most `limit`. Raises OSError."""
         length = record.length if limit is None else min(record.length, limit)
-        return read_range(self._source, record.offset, length)
+        data = read_range(self._source, record.offset, length)
+        if len(data) < length:
+            raise OSError(errno.EIO, "the chunk file has become shorter", self.lease.chunk_file)
+        return data
 
     def taken(self, record: Record) -> None:
         """The record is about to be sent."""

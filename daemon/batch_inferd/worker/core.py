@@ -211,6 +211,8 @@ class Worker:
         self._accounts.remove(chunk)
         del self._chunks[lease]
         counts = chunk.counts.to_json()
+        self._tell(chunk, f"lease.{'released' if end.reason else 'sealed'}", end.reason or chunk.journal.name)
+        self._reporter.flush_log()
         if end.reason is None:
             message = {
                 "lease": lease,
@@ -219,10 +221,8 @@ class Worker:
                 "bytes": chunk.journal.size,
             }
             self._outbox.send("sealed", message)
-            self._tell(chunk, "lease.sealed", chunk.journal.name)
         else:
             self._outbox.send("released", {"lease": lease, "counts": counts, "reason": end.reason})
-            self._tell(chunk, "lease.released", end.reason)
         self._check_stopped()
 
     def _send_fault(self, lease: Lease, error: OSError) -> None:

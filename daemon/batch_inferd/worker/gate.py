@@ -39,6 +39,7 @@ class Gate:
         self._own_hold = 0.0  # from this worker's own 429s: only time ends it
         self._hold_set_at = 0.0
         self._hold_wall = 0.0  # the later of both, as people read it
+        self._hold_since = 0.0  # wall
         self._throttles = 0  # in a row, without a Retry-After that tells how long
 
     def tell(self, slots: int, rate: float | None, hold_until: float | None) -> None:
@@ -46,10 +47,9 @@ class Gate:
         now = self._clock.monotonic()
         self._slots = max(0, slots)
         self._bucket.set_rate(rate)
-        wall = self._clock.now()
-        left = 0.0 if hold_until is None else min(max(0.0, hold_until - wall), HOLD_MAX_S)
+        left = 0.0 if hold_until is None else min(max(0.0, hold_until - self._clock.now()), HOLD_MAX_S)
+        self._note_hold(now, left)
         self._told_hold = now + left
-        self._hold_wall = max(self._hold_wall, wall + left)
         self.blocked = False
 
     def delay(self, now: float) -> float | None:
@@ -95,11 +95,17 @@ class Gate:
             wait = half_jitter(retry, self._throttles)
         else:
             wait = max(0.0, self._own_hold - now)
+        self._note_hold(now, wait)
         self._own_hold = max(self._own_hold, now + wait)
-        self._hold_wall = max(self._hold_wall, self._clock.now() + wait)
         self.seen.throttled += 1
         self.seen.retry_after = max(self.seen.retry_after or 0.0, wait)
         return wait
+
+    def _note_hold(self, now: float, seconds: float) -> None:
+        wall = self._clock.now()
+        if self._hold_until <= now:
+            self._hold_since = wall
+        self._hold_wall = max(self._hold_wall, wall + seconds)
 
     def waiting(self) -> dict[str, Any] | None:
         """What it waits for, in the shape of a report: code, text, since, next_try (wall times)."""
@@ -108,7 +114,7 @@ class Gate:
             return _waiting("network", down.text, down.since, down.next_try)
         if self._hold_until > self._clock.monotonic():
             text = Text("the service asked to wait (rate limit)")
-            return _waiting("rate_limit", text, None, self._hold_wall)
+            return _waiting("rate_limit", text, self._hold_since, self._hold_wall)
         return None
 
 

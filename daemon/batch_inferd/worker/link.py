@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 MAX_PROBE_INTERVAL_S = 30.0
 MAX_PROBE_S = 10.0  # a probe gives up earlier than a call may
-CHECK_INTERVAL_S = 0.1  # checks after failures share a probe, and are at least this far apart
+# A check waits a moment: a dying process closes its connections one by one, and its port maybe last. All
+# calls that fail in that time share the probe.
+CHECK_DELAY_S = 0.2
 
 
 class Down(NamedTuple):
@@ -46,7 +48,6 @@ class Link:
         self._failures = 0
         self._prober: asyncio.Task[None] | None = None
         self._check: asyncio.Task[bool] | None = None
-        self._checked_at = float("-inf")
 
     def came_through(self) -> None:
         """A call reached the service: the next outage begins with short waits."""
@@ -85,10 +86,7 @@ class Link:
                 task.cancel()
 
     async def _check_once(self, prepared: Prepared) -> bool:
-        pause = self._checked_at + CHECK_INTERVAL_S - self._clock.monotonic()
-        if pause > 0:
-            await self._clock.sleep(pause)
-        self._checked_at = self._clock.monotonic()
+        await self._clock.sleep(CHECK_DELAY_S)
         error = await self._connect(prepared)
         if error is None:
             return True

@@ -92,10 +92,12 @@ class Reporter:
         for start in range(0, max(len(leases), 1 if accounts else 0), _LEASES_A_FRAME):
             part = {lease: c.counts.to_json() for lease, c in leases[start : start + _LEASES_A_FRAME]}
             self._outbox.send("report", {"leases": part, "accounts": {} if start else accounts})
+        self.flush_log()
+
+    def flush_log(self) -> None:
+        """Send the log records at once: what happened in a lease is told before its end is."""
         while records := self._log.take():
             self._outbox.send("log", {"records": records})
-            if not force:
-                break
 
     def _accounts(self, gates: Iterable[Gate]) -> dict[str, Any]:
         accounts: dict[str, Any] = {}

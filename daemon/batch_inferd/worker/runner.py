@@ -77,12 +77,18 @@ class Runner:
             if outcome is not None:
                 await self._follow(attempt, outcome)
         except OSError as error:
-            self._hooks.faulted(record.chunk, error)
+            self._not_recorded(record, error)
         except Exception as error:  # noqa: BLE001  a bug must end in a pause that names it, not in a lost record
             _log.exception("a bug: line %d of task %s", record.line, record.chunk.lease.task_id)
-            self._hooks.faulted(record.chunk, OSError(None, f"internal error: {error!r}"))
+            self._not_recorded(record, OSError(None, f"internal error: {error!r}"))
         finally:
             self._hooks.settled(record)
+
+    def _not_recorded(self, record: Record, error: OSError) -> None:
+        """Whatever came of the record does not count: the next lease does it again."""
+        if not record.waiting:
+            record.chunk.returned(record)
+        self._hooks.faulted(record.chunk, error)
 
     async def _call(self, attempt: Attempt) -> Outcome | None:
         """The outcome of the call; None when the record is settled without one."""

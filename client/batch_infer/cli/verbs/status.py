@@ -13,7 +13,7 @@ from batch_infer.render import numbers
 from batch_infer.render.chunk_window import task_with_chunks
 from batch_infer.render.daemon_text import daemon_lines, public_daemon
 from batch_infer.render.public import public_task, public_tasks
-from batch_infer.render.task_text import chunk_table, task_detail, task_list
+from batch_infer.render.task_text import chunk_table, next_steps, task_detail, task_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,8 @@ def _one(context: Context, task_id: str, *, as_json: bool) -> int:
     if more:
         values = {"n": numbers.count(more), "id": task_id}
         console.tell(Text("{n} more chunks are shown by: batch_infer -status {id} -json", values))
+    for step in next_steps(task):
+        console.hint(step)
     return EXIT_DONE
 
 

@@ -1,15 +1,13 @@
 """The Unix socket: where its file lies, listening on it, and connecting to it.
 
-Importable everywhere, usable where there are Unix sockets. The file lies in a directory that only this user can
-enter, so that nobody else can reach the socket; the daemon checks the peer's uid all the same.
+Importable everywhere, usable where there are Unix sockets. The file lies in a directory that only this
+user can enter, so that nobody else can reach the socket; the daemon checks the peer's uid all the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
 import socket
 import stat
 import struct
@@ -33,8 +31,8 @@ def connect(path: str, timeout: float) -> SocketChannel:
 
     Raises OSError; PermissionError when another user listens there.
     """
-    if not path.startswith("/") or "\0" in path:
-        raise ValueError("a socket's path is absolute")
+    if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > PATH_MAX:
+        raise ValueError("a socket's path is absolute, and not that long")
     deadline = time.monotonic() + timeout
     while True:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -121,6 +119,8 @@ def listen(root: Path) -> UnixListener:
     if not _free(path):
         # The lock is ours, so it is no daemon of this workspace: perhaps one in another container that
         # has the same path and the same runtime directory. Clients read the name from the beacon.
+        import secrets  # here and below: only a daemon needs them, and they would slow every client
+
         path = f"{path.removesuffix('.sock')}-{secrets.token_hex(4)}.sock"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -136,6 +136,8 @@ def listen(root: Path) -> UnixListener:
 
 def socket_path(root: Path) -> str:
     """The usual path of the socket for the workspace at `root`; makes its directory. Raises OSError."""
+    import hashlib
+
     name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest() + ".sock"
     longest = PATH_MAX - 9  # room for `listen` to make the name unique
     runtime = _runtime_directory()

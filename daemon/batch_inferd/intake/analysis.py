@@ -1,0 +1,77 @@
+"""A look at the input's beginning, for the head of the task's log: what kind of file is this?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from batch_inferd.lines import BOM
+
+SAMPLE = 1024 * 1024
+
+
+class Analysis(NamedTuple):
+    """What the first MiB says. `records` is an estimate for the whole file unless `whole`."""
+
+    bytes: int
+    records: int
+    whole: bool
+    blank: int
+    invalid: int
+    with_id: int
+    mean_bytes: int
+    longest: int
+    crlf: bool
+    bom: bool
+
+    def __str__(self) -> str:
+        about = "" if self.whole else "about "
+        notes = [
+            f"{self.bytes} bytes",
+            f"{about}{self.records} records",
+            f"lines of {self.mean_bytes} bytes on average, {self.longest} at most",
+            f"{self.with_id} with custom_id",
+            f"{self.blank} blank",
+            f"{self.invalid} not valid",
+            "CRLF line ends" if self.crlf else "LF line ends",
+        ]
+        if self.bom:
+            notes.append("a BOM")
+        return ", ".join(notes) + ("" if self.whole else " (counted in the first MiB)")
+
+
+def analyse(path: str, size: int) -> Analysis:
+    """Read at most 1 MiB of the file, whose pinned size is `size` bytes. Blocks. Raises OSError."""
+    with Path(path).open("rb") as file:
+        data = file.read(min(SAMPLE, size))
+    whole = len(data) >= size
+    bom = data.startswith(BOM)
+    lines = data.removeprefix(BOM).split(b"\n")
+    if not whole and len(lines) > 1:
+        lines.pop()  # it is cut
+    full = [line for line in lines if line.strip()]
+    blank = len(lines) - len(full) - (lines[-1] == b"")
+    fields = [_fields(line) for line in full]
+    seen = sum(len(line) + 1 for line in lines)
+    records = len(full) if whole or not seen else round(len(full) * size / seen)
+    return Analysis(
+        bytes=size,
+        records=records,
+        whole=whole,
+        blank=blank,
+        invalid=sum(1 for found in fields if found is None),
+        with_id=sum(1 for found in fields if found is not None and "custom_id" in found),
+        mean_bytes=round(sum(map(len, full)) / len(full)) if full else 0,
+        longest=max(map(len, full), default=0),
+        crlf=b"\r\n" in data,
+        bom=bom,
+    )
+
+
+def _fields(line: bytes) -> set[str] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return set(found) if isinstance(found, dict) else None
