@@ -54,6 +54,12 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+messages: $(VENV)/.dev
+	$(BIN)/pybabel -q extract -k Text --no-location --sort-output --no-wrap -o $(VENV)/batch_infer.pot client daemon
+	$(BIN)/pybabel -q update -D batch_infer -d client/batch_infer/locale -l zh_CN -i $(VENV)/batch_infer.pot \
+	  --no-fuzzy-matching --ignore-obsolete --no-wrap --ignore-pot-creation-date
+	$(BIN)/pybabel -q compile -D batch_infer -d client/batch_infer/locale
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/list_latency.py
 

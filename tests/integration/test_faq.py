@@ -31,7 +31,7 @@ def test_q1_few_lines_because_of_test_lines(shell, lang, service):
             lang,
             "test_lines is 3: only the first 3 records are processed, 7 more are left out; "
             "set test_lines: 0 for the whole input",
-            "test_lines 为 3：只处理前 3 条记录，其余 7 条将被忽略；要处理全部数据请设 test_lines: 0",
+            "test_lines 为 3：只处理前 3 条记录，其余 7 条不处理；要处理全部数据，请设 test_lines: 0",
         )
         in done.stderr
     )
@@ -90,7 +90,7 @@ def test_q5_the_network_is_down(shell, lang, service, tmp_path):
     shown = shell.run("-monitor", "A", "-once").stdout
     assert pick(lang, "the network is down: ", "网络不通：") in shown
     assert (
-        pick(lang, "waiting, and going on by itself when it returns", "等待中，网络恢复后自动继续") in shown
+        pick(lang, "waiting, and going on by itself when it returns", "正在等待，恢复后自动继续") in shown
     )
     shell.daemon().kill()  # «if the program has ended, the same command goes on»
     with start_service(tmp_path / "service", port=port):
@@ -108,7 +108,7 @@ def test_q6_a_number_in_quotes(shell, lang):
         pick(
             lang,
             'config.yaml:7:16: temperature must be a number, found the string "0.6"; remove the quotes',
-            'config.yaml:7:16: temperature 必须是数字，现在是字符串 "0.6"；请去掉引号',
+            'config.yaml:7:16: temperature 必须是数字，实际是字符串 "0.6"；请去掉引号',
         )
         in failed.stderr
     )

@@ -46,7 +46,10 @@ def collect(
         values |= found
         if found and _others_can_read(path):
             warnings.append(
-                Text("others can read {path}, which holds secrets: chmod 600 {path}", {"path": str(path)})
+                Text(
+                    "{path} holds a secret and can be read by others; run: chmod 600 {path}",
+                    {"path": str(path)},
+                )
             )
     return values, warnings
 

@@ -21,7 +21,7 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
         task = await app.registry.find(task_id)
         if task.state in (states.COMPLETED, states.FAILED):
             raise TaskConflict(
-                Text("the task {id} has already ended: {state}", {"id": task_id, "state": task.state}),
+                Text("the task {id} has already ended: {state}", {"id": task_id, "state": Text(task.state)}),
                 hints=(
                     Text("its outputs are in {path}", {"path": str(app.context.workspace.merged / task_id)}),
                 ),

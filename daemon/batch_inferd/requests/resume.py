@@ -22,7 +22,7 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
         if task.state in states.ENDED or task.cancelling:
             hint = Text("batch_infer -retry {id} tries failed and missing records again", {"id": task_id})
             raise TaskConflict(
-                Text("the task {id} cannot go on: it is {state}", {"id": task_id, "state": task.state}),
+                Text("the task {id} cannot go on: it is {state}", {"id": task_id, "state": Text(task.state)}),
                 hints=(hint,) if task.state == states.COMPLETED else (),
             )
         warnings: list[Any] = []

@@ -6,6 +6,7 @@ from typing import Any
 
 from batch_infer.protocol.text import Text
 from batch_inferd.scheduling.aimd import Aimd
+from batch_inferd.scheduling.slots import Slots
 
 PROBE_FIRST_S = 30.0
 PROBE_MAX_S = 600.0
@@ -21,6 +22,7 @@ class Account:
         self.waiting: dict[str, Any] | None = None  # what a worker's calls on it wait for
         self.probe_at: float | None = None  # monotonic; credit is gone until then
         self.probing = False
+        self.slots = Slots()
         self.blocked = False  # the credential was refused: nothing is sent until a task is resumed
         self.rpm: float | None = None
         self._probe_interval = PROBE_FIRST_S

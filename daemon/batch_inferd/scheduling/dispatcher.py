@@ -193,6 +193,8 @@ class Dispatcher:
             del self._leases[lease.id]
             self._spawn_background(lease.task.lease_ended(lease, "lost", None))
         self._told = {key: value for key, value in self._told.items() if key[0] != worker.name}
+        for account in self.accounts.values():
+            account.slots.gone(worker.name)
         self._known_plans = {key for key in self._known_plans if key[0] != worker.name}
         if not worker.stopping:
             self._worker_failed(
@@ -204,14 +206,14 @@ class Dispatcher:
     # supply
 
     async def _serve(self, account: Account, tasks: list[Task], workers: list[WorkerProcess]) -> None:
-        window = account.window
-        usable, surplus = workers[:window], workers[window:]
-        for index, worker in enumerate(usable):
-            share = window // len(usable) + (index < window % len(usable))
-            self._tell(worker, account, share, len(usable))
-            await self._supply(worker, tasks, share)
-        for worker in surplus:
-            self._tell(worker, account, 0, 1)
+        shares = account.slots.divide(account.window, [worker.name for worker in workers])
+        usable = sum(1 for share in shares.values() if share.due)
+        for worker in workers:
+            share = shares[worker.name]
+            self._tell(worker, account, share.now, max(1, usable))
+            if share.due:
+                await self._supply(worker, tasks, share.due)
+                continue
             for lease in list(self._leases.values()):
                 if lease.worker is worker and lease.task.account == account.fingerprint:
                     worker.send("end_lease", {"lease": lease.id, "mode": "drain"})
@@ -273,7 +275,7 @@ class Dispatcher:
 
     def _on_message(self, worker: WorkerProcess, method: str, params: dict[str, Any]) -> None:
         if method == "report":
-            self._on_report(params)
+            self._on_report(worker, params)
         elif method in ("sealed", "released"):
             self._on_lease_end(method, params)
         elif method == "blocked":
@@ -284,7 +286,7 @@ class Dispatcher:
             for record in params.get("records", ()):
                 self._events.emit("worker.log", worker=worker, record=record)
 
-    def _on_report(self, params: dict[str, Any]) -> None:
+    def _on_report(self, worker: WorkerProcess, params: dict[str, Any]) -> None:
         for lease_id, counters in params.get("leases", {}).items():
             lease = self._leases.get(lease_id)
             if lease is not None:
@@ -293,6 +295,7 @@ class Dispatcher:
                 lease.task.changed()
         for fingerprint, seen in params.get("accounts", {}).items():
             account = self.account(fingerprint)
+            account.slots.reported(worker.name, int(seen["slots"]), int(seen["in_flight"]))
             before = account.probing
             account.observe(seen, self._clock.now(), self._clock.monotonic())
             if before and not account.probing:

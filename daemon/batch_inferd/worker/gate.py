@@ -59,6 +59,11 @@ class Gate:
         return max(self._hold_until - now, self._bucket.delay(now), 0.0)
 
     @property
+    def slots(self) -> int:
+        """The share of the account's window that the daemon gave last."""
+        return self._slots
+
+    @property
     def _hold_until(self) -> float:
         return max(self._told_hold, self._own_hold)
 
@@ -134,9 +139,11 @@ class Seen:
         """Whether a call ended."""
         return bool(self.ok or self.throttled or self.failed)
 
-    def to_json(self, waiting: dict[str, Any] | None) -> dict[str, Any]:
-        """The ACCOUNT message."""
+    def to_json(self, waiting: dict[str, Any] | None, slots: int, in_flight: int) -> dict[str, Any]:
+        """The ACCOUNT message; `slots` and `in_flight` are as they are now."""
         return {
+            "slots": slots,
+            "in_flight": in_flight,
             "ok": self.ok,
             "throttled": self.throttled,
             "failed": self.failed,

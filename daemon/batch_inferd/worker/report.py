@@ -72,7 +72,7 @@ class Reporter:
         self._outbox = outbox
         self._log = log
         self._changed: dict[str, LeasedChunk] = {}
-        self._waiting: dict[str, dict[str, Any] | None] = {}
+        self._told: dict[str, tuple[dict[str, Any] | None, int, int]] = {}
 
     def changed(self, chunk: LeasedChunk) -> None:
         """A chunk's counters changed."""
@@ -103,8 +103,10 @@ class Reporter:
         accounts: dict[str, Any] = {}
         for gate in gates:
             waiting = gate.waiting()
-            if gate.seen.any or waiting != self._waiting.get(gate.fingerprint):
-                accounts[gate.fingerprint] = gate.seen.to_json(waiting)
-                self._waiting[gate.fingerprint] = waiting
+            # The daemon gives slots on only when it knows that they are free here.
+            state = (waiting, gate.slots, max(gate.in_flight, gate.slots))
+            if gate.seen.any or state != self._told.get(gate.fingerprint):
+                accounts[gate.fingerprint] = gate.seen.to_json(waiting, gate.slots, gate.in_flight)
+                self._told[gate.fingerprint] = state
                 gate.seen = Seen(gate.in_flight)
         return accounts
