@@ -66,12 +66,8 @@ class Shell:
         return status
 
     def log_tail(self) -> str:
-        texts = []
-        for path in sorted((self.workspace / "logs").glob("*.log")):
-            texts.append(
-                f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:])
-            )
-        return "\n".join(texts)
+        logs = sorted((self.workspace / "logs").glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{_tail(log)}" for log in logs)
 
     def beacon(self) -> dict[str, Any]:
         return dict(json.loads((self.workspace / ".daemon.json").read_text()))
@@ -104,6 +100,10 @@ class Shell:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
         return path
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:])
 
 
 def prompts(path: Path, count: int, tag: str = "q", **fields: Any) -> Path:

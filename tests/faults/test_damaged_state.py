@@ -3,6 +3,7 @@
 import sqlite3
 
 import pytest
+
 from harness import Outputs, prompts, service_config
 
 

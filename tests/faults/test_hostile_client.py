@@ -23,8 +23,14 @@ def connect(shell):
 def hello(shell, secret=None):
     import json
 
-    body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "hello",
-                       "params": {"protocol": [1, 1], "secret": secret or shell.beacon()["secret"], "version": "0"}})  # fmt: skip
+    body = json.dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": 0,
+            "method": "hello",
+            "params": {"protocol": [1, 1], "secret": secret or shell.beacon()["secret"], "version": "0"},
+        }
+    )
     return struct.pack(">I", len(body)) + body.encode()
 
 

@@ -16,8 +16,12 @@ def waiting_codes(status):
 def test_the_service_goes_away_and_comes_back(shell, tmp_path):
     state = tmp_path / "service"
     first = start_service(state, {"latency_ms": 50})
-    shell.config(model=service_config(first), max_retry_count=0, execution={"concurrency": 8},
-                 limits={"max_concurrency": 8})  # fmt: skip
+    shell.config(
+        model=service_config(first),
+        max_retry_count=0,
+        execution={"concurrency": 8},
+        limits={"max_concurrency": 8},
+    )
     prompts(shell.workspace / "in.jsonl", 200)
     shell.run("-pipeline", "in.jsonl", "-task-id", "A")
     wait_for(lambda: shell.status("A")["counts"]["output"] > 10, "some answers")
@@ -154,8 +158,11 @@ def test_a_half_open_service_times_out_and_is_an_error(shell):
             target=lambda: [held.append(server.accept()) for _ in range(50)], daemon=True
         ).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-        shell.config(model={"domain": url, "name": "m", "password": "none", "max_tokens": 8}, max_retry_count=0,
-                     execution={"timeout": {"connect": 1, "read": 1, "total": 1}})  # fmt: skip
+        shell.config(
+            model={"domain": url, "name": "m", "password": "none", "max_tokens": 8},
+            max_retry_count=0,
+            execution={"timeout": {"connect": 1, "read": 1, "total": 1}},
+        )
         prompts(shell.workspace / "in.jsonl", 2)
         shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", code=1)
         assert {line["error"]["code"] for line in Outputs(shell.workspace, "A").errors} == {"timeout"}

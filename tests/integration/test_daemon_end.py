@@ -197,7 +197,7 @@ class TestIdleExit:
             assert first.call("list")["pid"] == first.pid
             idle.make("short-idle")
             idle.advance(500)
-            assert first.wait_closed(20)
+            assert first.wait_closed(20), idle.log()
             assert gone(first.pid)
 
     def test_nonsense_in_the_environment_is_said(self, idle, monkeypatch):

@@ -89,9 +89,7 @@ def test_q5_the_network_is_down(shell, lang, service, tmp_path):
     wait_for(lambda: {"network"} & {entry["code"] for entry in shell.status("A")["waiting"]}, "the wait")
     shown = shell.run("-monitor", "A", "-once").stdout
     assert pick(lang, "the network is down: ", "网络不通：") in shown
-    assert (
-        pick(lang, "waiting, and going on by itself when it returns", "正在等待，恢复后自动继续") in shown
-    )
+    assert pick(lang, "waiting, and going on by itself when it returns", "正在等待，恢复后自动继续") in shown
     shell.daemon().kill()  # «if the program has ended, the same command goes on»
     with start_service(tmp_path / "service", port=port):
         shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
@@ -100,7 +98,8 @@ def test_q5_the_network_is_down(shell, lang, service, tmp_path):
 
 def test_q6_a_number_in_quotes(shell, lang):
     (shell.workspace / "config.yaml").write_text(
-        'model:\n  domain: "test"\n  name: test-model\n  password: "x"\n  max_tokens: 16\n\n  temperature: "0.6"\n'
+        'model:\n  domain: "test"\n  name: test-model\n  password: "x"\n  max_tokens: 16\n\n'
+        '  temperature: "0.6"\n'
     )
     prompts(shell.workspace / "in.jsonl", 1)
     failed = shell.run("-pipeline", "in.jsonl", "-task-id", "A", code=2)

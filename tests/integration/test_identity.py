@@ -10,9 +10,10 @@ from harness import Outputs, paid_again, service_config, wait_for
 def hostile_input(path):
     """Lines as FAULTS.md 5 lists them; returns (records, wanted errors by line)."""
     big = "长" * (5 * 2**20 // 3)
-    good = lambda text, **more: json.dumps(
-        {"messages": [{"role": "user", "content": text}]} | more, ensure_ascii=False
-    )  # noqa: E731
+
+    def good(text, **more):
+        return json.dumps({"messages": [{"role": "user", "content": text}]} | more, ensure_ascii=False)
+
     lines: list[bytes] = [
         b"\xef\xbb\xbf" + good("first, behind a BOM").encode(),
         b"",

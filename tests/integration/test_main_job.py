@@ -154,10 +154,19 @@ def test_a_cancelled_retry_leaves_what_was(shell, service):
 def test_embeddings_and_batch_lines(shell, service):
     shell.config(model=service_config(service))
     lines = [
-        {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
-         "body": {"model": "m2", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}},
-        {"custom_id": "b", "method": "POST", "url": "/v1/embeddings", "body": {"input": "hello", "dimensions": 4}},
-    ]  # fmt: skip
+        {
+            "custom_id": "a",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "m2", "messages": [{"role": "user", "content": "hi"}], "temperature": 0},
+        },
+        {
+            "custom_id": "b",
+            "method": "POST",
+            "url": "/v1/embeddings",
+            "body": {"input": "hello", "dimensions": 4},
+        },
+    ]
     (shell.workspace / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
     out = Outputs(shell.workspace, "A").output

@@ -31,8 +31,20 @@ def test_fifty_thousand_chunks(shell, service):
             f"INSERT INTO chunks VALUES ({', '.join('?' * len(columns))})",
             ((*row[:place], n, *row[place + 1 :]) for n in range(4, CHUNKS + 1)),
         )
-        db.execute("UPDATE facts SET value = ? WHERE key = 'position'",
-                   (json.dumps({"offset": 1 << 40, "line": CHUNKS + 1, "chunk": CHUNKS + 1, "records": CHUNKS, "chain": ""}),))  # fmt: skip
+        db.execute(
+            "UPDATE facts SET value = ? WHERE key = 'position'",
+            (
+                json.dumps(
+                    {
+                        "offset": 1 << 40,
+                        "line": CHUNKS + 1,
+                        "chunk": CHUNKS + 1,
+                        "records": CHUNKS,
+                        "chain": "",
+                    }
+                ),
+            ),
+        )
     db.close()
 
     status = shell.json("-status", "big")

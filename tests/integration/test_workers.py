@@ -5,8 +5,11 @@ from harness import Outputs, paid_again, prompts, service_config, wait_for
 
 def test_multiprocessing(shell, service):
     service.control(latency_ms=[10, 60])
-    shell.config(model=service_config(service), execution={"mode": "multiprocessing", "processes": 3, "concurrency": 9},
-                 limits={"max_concurrency": 9})  # fmt: skip
+    shell.config(
+        model=service_config(service),
+        execution={"mode": "multiprocessing", "processes": 3, "concurrency": 9},
+        limits={"max_concurrency": 9},
+    )
     prompts(shell.workspace / "in.jsonl", 600)
     shell.run("-pipeline", "in.jsonl", "-task-id", "A")
     wait_for(lambda: len(shell.workers()) == 3, "three workers")
@@ -21,8 +24,11 @@ def test_multiprocessing(shell, service):
 
 
 def test_one_slot_serves_three_workers(shell, service):
-    shell.config(model=service_config(service), execution={"mode": "multiprocessing", "processes": 3, "concurrency": 1},
-                 limits={"max_concurrency": 1})  # fmt: skip
+    shell.config(
+        model=service_config(service),
+        execution={"mode": "multiprocessing", "processes": 3, "concurrency": 1},
+        limits={"max_concurrency": 1},
+    )
     prompts(shell.workspace / "in.jsonl", 50)
     shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
     Outputs(shell.workspace, "A").check_identity(50)

@@ -1,4 +1,4 @@
-"""Slots: whatever the order of messages, the calls in flight never pass the window by the division's fault."""
+"""Slots: whatever the order of messages, the calls in flight never pass the window."""
 
 from hypothesis import given
 from hypothesis import strategies as st

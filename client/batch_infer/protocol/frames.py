@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import ProtocolError
 from batch_infer.protocol.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HELLO_CAP = 4 * 1024
 FRAME_CAP = 1024 * 1024

@@ -8,6 +8,7 @@ from typing import Any
 
 from batch_infer.protocol.errors import ProtocolError
 from batch_infer.protocol.text import Text
+from batch_inferd.tasks.submitting import Submission
 
 PAGE_MAX = 1000
 
@@ -34,6 +35,17 @@ def strings(params: dict[str, Any], name: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise ProtocolError(Text("the parameter {name} must be an object of strings", {"name": name}))
     return {str(key): v for key, v in value.items()}
+
+
+def submission(params: dict[str, Any], input_path: str = "") -> Submission:
+    """What `submit` and `resume -config` carry alike. Raises ProtocolError."""
+    return Submission(
+        config=data(params, "config"),
+        config_path=string(params, "config_path"),
+        env=strings(params, "env"),
+        proxy=strings(params, "proxy"),
+        input=input_path,
+    )
 
 
 def limit(params: dict[str, Any]) -> int:

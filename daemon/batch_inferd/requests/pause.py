@@ -22,7 +22,10 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
         task = await app.registry.find(task_id)
         if task.state in states.ENDED or task.state == states.MERGING or task.cancelling:
             raise TaskConflict(
-                Text("the task {id} cannot be paused: it is {state}", {"id": task_id, "state": Text(task.state)})
+                Text(
+                    "the task {id} cannot be paused: it is {state}",
+                    {"id": task_id, "state": Text(task.state)},
+                )
             )
         reason = Reason("user", Text("paused by hand; batch_infer -resume {id} goes on", {"id": task_id}))
         if task.state == states.PAUSED:

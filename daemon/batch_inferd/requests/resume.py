@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import TaskConflict
 from batch_infer.protocol.text import Text
-from batch_inferd.requests.params import string
+from batch_inferd.requests.params import string, submission
 from batch_inferd.tasks import opening, states, submitting
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
             )
         warnings: list[Any] = []
         if params.get("config"):
-            prepared = await submitting.prepare(
-                app.context, params | {"input": task.pin.path}, pinned=task.pin
-            )
+            prepared = await submitting.prepare(app.context, submission(params), pinned=task.pin)
             if prepared.identity != task.facts.get("identity_of_task"):
                 raise TaskConflict(
                     Text(

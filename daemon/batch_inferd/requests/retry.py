@@ -22,7 +22,10 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
         broken = task.state == states.FAILED and task.reason is not None and task.reason.code == "identity"
         if task.state != states.COMPLETED and not broken:
             raise TaskConflict(
-                Text("-retry takes a completed task; {id} is {state}", {"id": task_id, "state": Text(task.state)})
+                Text(
+                    "-retry takes a completed task; {id} is {state}",
+                    {"id": task_id, "state": Text(task.state)},
+                )
             )
         if not await opening.ensure_plan(task):
             reason = task.plan_problem or Text("its credential is missing")

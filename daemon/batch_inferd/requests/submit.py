@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.workspace import check_task_id
-from batch_inferd.requests.params import string
+from batch_inferd.requests.params import string, submission
 from batch_inferd.tasks import states, submitting
 from batch_inferd.tasks.folder import exists_error
 
@@ -25,7 +25,7 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
         task = await app.registry.find_or_none(task_id)
         if task is not None and task.facts.get("nonce") == nonce:
             return submitting.acceptance(task, None, went_on=False)  # the same submit, sent twice
-        prepared = await submitting.prepare(app.context, params)
+        prepared = await submitting.prepare(app.context, submission(params, string(params, "input")))
         if task is None:
             task = await submitting.create(app.registry, task_id, nonce, prepared)
             return submitting.acceptance(task, prepared, went_on=False)

@@ -12,7 +12,6 @@ from batch_inferd.config.load import parse_config
 from batch_inferd.config.permissions import permission_warnings
 from batch_inferd.config.snapshot import identity, snapshot
 from batch_inferd.intake.source import Pin, count_records, looks_like_text, pin
-from batch_inferd.requests.params import data, string, strings
 from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
 from batch_inferd.tasks import folder, opening, states
 from batch_inferd.tasks.owner import owner_of
@@ -27,6 +26,16 @@ if TYPE_CHECKING:
 _PEEK = 64 * 1024 * 1024  # bytes read at submit to say how many records test_lines leaves out
 
 
+class Submission(NamedTuple):
+    """What a client sends: the config's bytes and path, its shell's variables and proxies, the input."""
+
+    config: bytes
+    config_path: str
+    env: dict[str, str]
+    proxy: dict[str, str]
+    input: str = ""
+
+
 class Prepared(NamedTuple):
     """What a submit or a resume with a config comes to, before anything is stored."""
 
@@ -39,22 +48,23 @@ class Prepared(NamedTuple):
     notes: tuple[Text, ...]
 
 
-async def prepare(context: Context, params: dict[str, Any], *, pinned: Pin | None = None) -> Prepared:
-    """Read and resolve everything that a submit carries. Raises ConfigError, InputError."""
-    config_path = string(params, "config_path")
-    config = await asyncio.to_thread(parse_config, data(params, "config"), config_path)
+async def prepare(context: Context, sent: Submission, *, pinned: Pin | None = None) -> Prepared:
+    """Read and resolve everything that a submit carries; a `pinned` input is not looked at again.
+
+    Raises ConfigError, InputError.
+    """
+    config = await asyncio.to_thread(parse_config, sent.config, sent.config_path)
     warnings: list[Text] = []
     if pinned is None:
-        pinned = await asyncio.to_thread(pin, string(params, "input"))
+        pinned = await asyncio.to_thread(pin, sent.input)
         warnings += await asyncio.to_thread(_input_warnings, context, pinned, config.test_lines)
-    env = strings(params, "env")
     service = None
-    if wants_test_service(config, env):
+    if wants_test_service(config, sent.env):
         service = await ensure_running(context.workspace.test_service, context.clock)
-    resolved = resolve(config, env, strings(params, "proxy"), test_base_url=service)
+    resolved = resolve(config, sent.env, sent.proxy, test_base_url=service)
     account = await asyncio.to_thread(opening.save_credential, context, resolved)
     stored = snapshot(resolved, account)
-    warnings += permission_warnings(config, config_path, None)  # the client looks after its .env
+    warnings += permission_warnings(config, sent.config_path, None)  # the client looks after its .env
     warnings += _not_yet(config)
     return Prepared(
         resolved,
