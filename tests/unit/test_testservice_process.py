@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -180,3 +181,10 @@ def test_a_state_directory_that_cannot_be_made(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert os.path.isfile(tmp_path / "file")
+
+
+def test_it_ends_when_its_state_directory_is_removed(tmp_path):
+    service = start_service(tmp_path / "s")
+    shutil.rmtree(tmp_path / "s")
+    assert service._process.wait(20) == 0
+    service._client.close()

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _LOCK_WAIT_S = 2.0  # rides over one who only looks whether the lock is held, and over one who is ending
 _BACKLOG = 4096
 _OPEN_FILES = 10_240  # all that macOS allows
+_LOOK_S = 2.0  # how often it looks whether its state directory is still there
 _GRACE_S = 1.0  # what a request under way gets at the end
 _KEEPALIVE_S = 3600.0  # a reset that nobody ordered would be a fault that tests cannot explain
 
@@ -99,23 +100,37 @@ async def _serve_locked(options: Options, state_dir: Path, announce: Callable[[B
         write_beacon(state_dir, beacon)
         _log.info("serving %s at %s", state_dir, beacon.base_url)
         announce(beacon)
-        await _until_stopped(stop, service, options.idle_exit_s)
+        await _until_stopped(stop, service, state_dir, options.idle_exit_s)
     finally:
         await runner.cleanup()
         await ledger.close()
     _log.info("ended")
 
 
-async def _until_stopped(stop: asyncio.Event, service: Service, idle_exit_s: float | None) -> None:
+async def _until_stopped(
+    stop: asyncio.Event, service: Service, state_dir: Path, idle_exit_s: float | None
+) -> None:
+    home = _inode(state_dir)
     while not stop.is_set():
-        left = None if idle_exit_s is None else idle_exit_s - service.idle_s()
-        if left is not None and left <= 0:
+        left = _LOOK_S if idle_exit_s is None else idle_exit_s - service.idle_s()
+        if left <= 0:
             _log.info("no request for %s s", idle_exit_s)
             return
+        if _inode(state_dir) != home:
+            _log.info("%s was removed", state_dir)
+            return
         try:
-            await asyncio.wait_for(stop.wait(), left)
+            await asyncio.wait_for(stop.wait(), min(left, _LOOK_S))
         except TimeoutError:
             continue
+
+
+def _inode(state_dir: Path) -> int | None:
+    """Which directory it is; None when it is gone: then nobody can find this service."""
+    try:
+        return state_dir.stat().st_ino
+    except OSError:
+        return None
 
 
 def _stop_event() -> asyncio.Event:
