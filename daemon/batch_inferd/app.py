@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from batch_inferd.seams.events import Events
     from batch_inferd.server.peer import Handler
 
+_log = logging.getLogger(__name__)
 _DRAIN_S = 15.0
 
 
@@ -36,6 +39,8 @@ class App:
         self._workspace = workspace
         self._clock = clock
         self._store = StoreWriter()
+        self.draining = False
+        self.restart_wanted = False  # the program was replaced: a newer daemon should take over
         self._self = psutil.Process()
         self._seen: dict[int, psutil.Process] = {}
         self.dispatcher = Dispatcher(workspace.workers, clock, events)
@@ -62,7 +67,8 @@ class App:
         await self.registry.recover()
 
     async def drain(self) -> None:
-        """Let calls in flight finish, bounded, and keep what they bring."""
+        """Begin nothing new; let calls in flight finish, bounded, and keep what they bring."""
+        self.draining = True
         await self.dispatcher.stop("drain", _DRAIN_S)
 
     async def stop(self) -> None:
@@ -100,10 +106,9 @@ class App:
         """CPU (percent of one core since the last look) and memory (bytes) of daemon and workers."""
         workers = []
         for worker in self.dispatcher.workers:
-            process = self._seen.get(worker.pid)
             try:
-                if process is None or process.create_time() != worker.started:
-                    process = self._seen[worker.pid] = psutil.Process(worker.pid)
+                process = self._seen.get(worker.pid) or psutil.Process(worker.pid)
+                self._seen[worker.pid] = process
                 workers.append(
                     {"pid": worker.pid, "cpu": process.cpu_percent(), "rss": process.memory_info().rss}
                 )
@@ -117,6 +122,10 @@ class App:
         }
 
     def _on_event(self, name: str, fields: dict[str, Any]) -> None:
+        if name == "program.replaced" and not self.restart_wanted:
+            self.restart_wanted = True
+            _log.warning("build %s is on the disk: this daemon ends and starts again", fields["build"])
+            os.kill(os.getpid(), signal.SIGTERM)  # the polite way out: drain, persist
         if name == "worker.log":
             record, worker = fields["record"], fields["worker"]
             self.context.logs.log(

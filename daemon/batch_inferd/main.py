@@ -70,10 +70,12 @@ def run(
     if not readiness.has_starter:
         readiness.hold(lock.take_start_lock(workspace))
     held = lock.take(workspace)
-    start_lock = None
+    start_lock, restart = None, False
     log = logs.start(workspace.logs, foreground=foreground)
     try:
-        start_lock = asyncio.run(_live(workspace, held, readiness, log, foreground, make_app or _app))
+        start_lock, restart = asyncio.run(
+            _live(workspace, held, readiness, log, foreground, make_app or _app)
+        )
     except Exception:
         _log.exception("the daemon failed")
         raise
@@ -82,6 +84,9 @@ def run(
         held.release()
         if start_lock is not None:
             start_lock.release()  # last: the client that waits for it finds the workspace free
+    if restart:
+        where = ["--workspace", str(workspace.root), *(["--foreground"] if foreground else [])]
+        os.execv(sys.executable, [sys.executable, "-m", "batch_inferd", *where])  # noqa: S606  ourselves
 
 
 async def _live(
@@ -91,7 +96,8 @@ async def _live(
     log: logs.Logs,
     foreground: bool,
     make_app: MakeApplication,
-) -> HeldLock | None:
+) -> tuple[HeldLock | None, bool]:
+    """The start lock where it is to be released last, and whether a newer build should take over."""
     open_files = limits.raise_open_files()
     _log.info("process %d, at most %d open files, Python %s", os.getpid(), open_files, sys.version.split()[0])
     warning = network_warning(workspace.root)
@@ -99,7 +105,8 @@ async def _live(
         _log.warning("%s", warning)
     clock = make_clock()
     app = make_app(workspace, clock, Events(), log.tasks)
-    return await Life(workspace, held, app, clock, foreground=foreground).run(readiness)
+    start_lock = await Life(workspace, held, app, clock, foreground=foreground).run(readiness)
+    return start_lock, bool(getattr(app, "restart_wanted", False))
 
 
 def _app(workspace: Workspace, clock: Clock, events: Events, tasks: logs.TaskLogs) -> Application:

@@ -74,9 +74,9 @@ def test_an_empty_input_is_a_task_without_records(shell, service):
 
 @pytest.mark.parametrize("tamper", ["drop", "double"])
 def test_a_tampered_journal_breaks_the_identity(shell, service, tamper):
-    service.control(rules=[{"contains": "plain 3", "do": "400", "times": 1}])
+    service.control(rules=[{"contains": "plain 3.", "do": "400", "times": 1}])
     shell.config(model=service_config(service))
-    lines = [json.dumps({"messages": [{"role": "user", "content": f"plain {n}"}]}) for n in range(50)]
+    lines = [json.dumps({"messages": [{"role": "user", "content": f"plain {n}."}]}) for n in range(50)]
     (shell.workspace / "in.jsonl").write_text("\n".join(lines))
     shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", code=1)
     (journal,) = (shell.workspace / "chunks/A/0000").glob("chunk_0000002.*.jsonl")

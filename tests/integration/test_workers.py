@@ -47,3 +47,26 @@ def test_a_small_late_task_is_not_starved(shell, service):
     assert big["state"] == "running"
     assert big["counts"]["output"] < 1500
     shell.run("-cancel", "big")
+
+
+def test_a_replaced_program_takes_over(shell, service, tmp_path):
+    """A worker of another build than its daemon: the daemon drains, and starts again as the new build."""
+    service.control(latency_ms=30)
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'batch_inferd.worker' not in ' '.join(sys.orig_argv) and not sys.orig_argv[-1].endswith('workspace'):\n"
+        "    import batch_infer.version as v\n"
+        "    v.__version__ = '0.0.1'\n"
+    )
+    shell.environ["PYTHONPATH"] = str(old)
+    shell.config(model=service_config(service))
+    prompts(shell.workspace / "in.jsonl", 100)
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A")
+    del shell.environ["PYTHONPATH"]
+    shell.run("-monitor", "A", timeout=60)
+    Outputs(shell.workspace, "A").check_identity(100)
+    log = shell.log_tail()
+    assert "batch_inferd 0.0.1 serves" in log
+    assert "batch_inferd 0.1.0 serves" in log

@@ -72,17 +72,25 @@ async def wait_idle(
         if lock is None:
             continue
         try:
-            await presence.close()
-            await server.wait_quiet(GRACE_S)
-            if not busy() and not server.in_flight:
-                server.close()
+            if await _shut(busy, presence, server):
                 return lock
-            _log.info("a task came in the last moment: the daemon stays")
-            await presence.open()
-        except OSError as error:
-            _log.warning("cannot listen again yet: %s", error)  # the socket watch goes on trying
         except BaseException:
             lock.release()
             raise
         lock.release()
         active = clock.monotonic()
+
+
+async def _shut(busy: Callable[[], bool], presence: Presence, server: Server) -> bool:
+    """Shut the door and serve who is inside; whether the daemon can end. If not, the door is open again."""
+    await presence.close()
+    await server.wait_quiet(GRACE_S)
+    if not busy() and not server.in_flight:
+        server.close()
+        return True
+    _log.info("a task came in the last moment: the daemon stays")
+    try:
+        await presence.open()
+    except OSError as error:
+        _log.warning("cannot listen again yet: %s", error)  # the socket watch goes on trying
+    return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batch_infer.protocol.errors import DaemonUnavailable
+from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import check_task_id
 from batch_inferd.requests.params import string, submission
 from batch_inferd.tasks import states, submitting
@@ -21,6 +23,10 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
     task_id = check_task_id(string(params, "task_id"))
     nonce = string(params, "nonce")
     await app.registry.ready.wait()
+    if app.draining:
+        raise DaemonUnavailable(
+            Text("the daemon is ending"), hints=(Text("give the command again: it starts a new one"),)
+        )
     async with app.registry.lock(task_id):
         task = await app.registry.find_or_none(task_id)
         if task is not None and task.facts.get("nonce") == nonce:

@@ -177,6 +177,10 @@ class Dispatcher:
         if not worker.ready.is_set() and not worker.exited.is_set():
             _log.error("worker %s did not report within 30 s and is ended", worker.pid)
             worker.kill()
+        if worker.is_foreign and not self._stopping:
+            # Its successor would be of the same new build: the daemon itself has to follow.
+            _log.warning("worker %s is of build %s: the program was replaced", worker.pid, worker.build)
+            self._events.emit("program.replaced", build=worker.build)
         self.wake()
 
     def _worker_failed(self, message: str, now: float) -> None:

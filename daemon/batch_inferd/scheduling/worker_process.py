@@ -7,17 +7,18 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from filelock import FileLock, Timeout
 
 from batch_infer.protocol import frames, rpc
 from batch_infer.protocol.errors import ProtocolError
+from batch_infer.protocol.process import boot_id, is_running, start_token
 from batch_infer.version import __version__
 from batch_inferd.seams.files import Directory
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
-HELLO_TIMEOUT_S = 30.0
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process at once for any signal
 
 OnMessage = Callable[["WorkerProcess", str, dict[str, Any]], None]
 OnExit = Callable[["WorkerProcess"], None]
@@ -37,7 +38,8 @@ class WorkerProcess:
     def __init__(self, folder: Path, on_message: OnMessage, on_exit: OnExit) -> None:
         self.name = uuid.uuid4().hex[:12]
         self.pid = 0
-        self.started = 0.0
+        self.started = ""
+        self.build = ""
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
         self.stopping = False
@@ -50,12 +52,17 @@ class WorkerProcess:
     @property
     def key(self) -> str:
         """Process id and start time: a pid alone may be somebody else's tomorrow."""
-        return f"{self.pid}:{self.started:.2f}"
+        return f"{self.pid}:{self.started}"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Of another build than this daemon: the package was replaced on the disk meanwhile."""
+        return self.ready.is_set() and self.build != __version__
 
     @property
     def alive(self) -> bool:
         """Started, greeted, and neither gone nor going."""
-        return self.ready.is_set() and not self.exited.is_set() and not self.stopping
+        return self.ready.is_set() and not self.exited.is_set() and not self.stopping and not self.is_foreign
 
     async def start(self) -> None:
         """Spawn it and record it in `.workers/`. Raises OSError."""
@@ -72,9 +79,8 @@ class WorkerProcess:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.started = psutil.Process(self.pid).create_time()
-        record = json.dumps({"pid": self.pid, "started": self.started}).encode()
+        self.started = start_token(self.pid) or ""
+        record = json.dumps({"pid": self.pid, "started": self.started, "boot": boot_id()}).encode()
         directory = Directory(self._folder)
         try:
             directory.write_atomic(f"{self.name}.json", record)
@@ -121,8 +127,6 @@ class WorkerProcess:
 
     def _greet(self, params: dict[str, Any]) -> None:
         self.build = str(params.get("version"))
-        if self.build != __version__:
-            _log.warning("worker %s is of build %s, this daemon of %s", self.pid, self.build, __version__)
         self.ready.set()
 
     def send(self, method: str, params: dict[str, Any]) -> None:
@@ -159,11 +163,11 @@ def end_orphans(folder: Path, timeout_s: float = 30.0) -> int:
     for record in sorted(folder.glob("*.json")):
         try:
             data = json.loads(record.read_bytes())
-            process = psutil.Process(int(data["pid"]))
-            if abs(process.create_time() - float(data["started"])) < 1 and process.pid != os.getpid():
-                process.kill()
+            pid = int(data["pid"])
+            if data["boot"] == boot_id() and is_running(pid, data["started"]) and pid != os.getpid():
+                os.kill(pid, KILL)
                 ended += 1
-        except (ValueError, KeyError, TypeError, OSError, psutil.Error):
+        except (ValueError, KeyError, TypeError, OSError):
             continue  # unreadable or gone: the lock below decides
     deadline = time.monotonic() + timeout_s
     for lock_path in sorted(folder.glob("*.lock")):

@@ -12,6 +12,7 @@ from batch_inferd.config.load import parse_config
 from batch_inferd.config.permissions import permission_warnings
 from batch_inferd.config.snapshot import identity, snapshot
 from batch_inferd.intake.source import Pin, count_records, looks_like_text, pin
+from batch_inferd.lifecycle.filesystem import network_warning
 from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
 from batch_inferd.tasks import folder, opening, states
 from batch_inferd.tasks.owner import owner_of
@@ -55,6 +56,9 @@ async def prepare(context: Context, sent: Submission, *, pinned: Pin | None = No
     """
     config = await asyncio.to_thread(parse_config, sent.config, sent.config_path)
     warnings: list[Text] = []
+    network = await asyncio.to_thread(network_warning, context.workspace.root)
+    if network is not None:
+        warnings.append(network)
     if pinned is None:
         pinned = await asyncio.to_thread(pin, sent.input)
         warnings += await asyncio.to_thread(_input_warnings, context, pinned, config.test_lines)
