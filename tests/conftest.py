@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
+
+# Started in the background, we may ignore SIGINT, and our children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _GONE = ("BATCH_INFER_", "XDG_")
 _SECRET = ("_API_KEY", "_TOKEN")
@@ -18,6 +22,8 @@ _SECRET = ("_API_KEY", "_TOKEN")
 def _own_environment(tmp_path, short_tmp, monkeypatch):
     """Nothing of this user's settings, proxies or keys gets in, and nothing gets out of tmp_path."""
     for name in tuple(os.environ):
+        if name == "BATCH_INFER_TEST_SEED":
+            continue  # it repeats a random test
         if name.startswith(_GONE) or name.endswith(_SECRET) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
