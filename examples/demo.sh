@@ -21,3 +21,6 @@ echo "answers: $(wc -l < merged/demo/output.jsonl | tr -d ' ')"
 echo "the first of them:"
 head -n 1 merged/demo/output.jsonl | cut -c 1-400
 "$bin/batch_infer" -daemon stop >/dev/null
+# The test service outlives the daemon; nobody needs this one any more.
+service=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' .testservice/service.json 2>/dev/null | head -n 1)
+if [ -n "$service" ]; then kill "$service" 2>/dev/null || true; fi

@@ -22,11 +22,14 @@ from batch_inferd.tasks.folder import make_data_folders
 from batch_inferd.tasks.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from batch_infer.protocol.workspace import Workspace
     from batch_inferd.logs.tasklogs import TaskLogs
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
     from batch_inferd.server.peer import Handler
+    from batch_inferd.tasks.task import Task
 
 _log = logging.getLogger(__name__)
 _DRAIN_S = 15.0
@@ -39,11 +42,12 @@ class App:
         self._workspace = workspace
         self._clock = clock
         self._store = StoreWriter()
-        self.draining = False
+        self.draining = False  # nothing new begins
+        self.stopping = False  # no request is answered any more
         self.restart_wanted = False  # the program was replaced: a newer daemon should take over
         self._self = psutil.Process()
         self._seen: dict[int, psutil.Process] = {}
-        self.dispatcher = Dispatcher(workspace.workers, clock, events)
+        self.dispatcher = Dispatcher(workspace.workers, clock, events, self)
         self.context = Context(
             workspace=workspace,
             clock=clock,
@@ -56,6 +60,22 @@ class App:
         self.registry = Registry(self.context)
         self.hub = Hub(clock, events, lambda: list(self.registry.tasks.values()), self.machine)
         events.subscribe(self._on_event)
+
+    # what the dispatcher asks for
+
+    def all_tasks(self) -> Iterable[Task]:
+        """See scheduling.dispatcher.Hooks."""
+        return tuple(self.registry.tasks.values())
+
+    async def go_on(self, task: Task) -> None:
+        """See scheduling.dispatcher.Hooks."""
+        await self.registry.go_on(task)
+
+    async def gone(self, task: Task) -> None:
+        """See scheduling.dispatcher.Hooks."""
+        await self.registry.forget(task)
+
+    # life
 
     async def start(self) -> None:
         """Recover: earlier workers end, folders are made, unfinished tasks go on."""
@@ -73,6 +93,7 @@ class App:
 
     async def stop(self) -> None:
         """End everything; what is unfinished goes on with the next daemon."""
+        self.stopping = True
         await self.dispatcher.stop("abort", 2.0)
         await self.registry.stop()
         await self.hub.stop()

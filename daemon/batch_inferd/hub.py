@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol import rpc
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from batch_inferd.server.peer import Peer
     from batch_inferd.tasks.task import Task
 
+_log = logging.getLogger(__name__)
 _INTERVAL_S = 0.25
 _REFRESH_S = 1.0  # rates and machine figures move without an event
 
@@ -53,9 +55,10 @@ class Hub:
 
     def subscribe(self, peer: Peer, tasks: list[str] | None) -> None:
         """Push to `peer` from now on: some tasks, or all (None)."""
-        if peer not in self._subscribers:
-            peer.on_close(lambda: self._forget(peer))
+        known = peer in self._subscribers
         self._subscribers[peer] = None if tasks is None else frozenset(tasks)
+        if not known:
+            peer.on_close(lambda: self._forget(peer))  # at once, if it has closed meanwhile
 
     def _forget(self, peer: Peer) -> None:
         self._subscribers.pop(peer, None)
@@ -69,14 +72,21 @@ class Hub:
         refreshed = 0.0
         while True:
             await self._clock.sleep(_INTERVAL_S)
-            now = self._clock.monotonic()
-            active = [task for task in self._tasks() if task.running]
-            for task in active:
-                task.progress.sample(now)
-            if now - refreshed >= _REFRESH_S:
-                refreshed = now
-                self._dirty.update({task.id: task for task in active})
-            self._push()
+            try:
+                refreshed = self._round(refreshed)
+            except Exception:  # noqa: BLE001  the next round may do better
+                _log.exception("progress could not be pushed")
+
+    def _round(self, refreshed: float) -> float:
+        now = self._clock.monotonic()
+        active = [task for task in self._tasks() if task.running]
+        for task in active:
+            task.progress.sample(now)
+        if now - refreshed >= _REFRESH_S:
+            refreshed = now
+            self._dirty.update({task.id: task for task in active})
+        self._push()
+        return refreshed
 
     def _push(self) -> None:
         dirty, self._dirty = self._dirty, {}

@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from batch_infer.protocol.errors import BatchInferError, InternalError
-from batch_infer.protocol.text import Text
+from batch_infer.protocol.text import Text, language
 from batch_infer.protocol.workspace import Workspace, find_workspace
 from batch_inferd import logs
 from batch_inferd.lifecycle import limits, lock
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, make_app: MakeApplication | None = N
         run(workspace, readiness, foreground=arguments.foreground, make_app=make_app)
     except BatchInferError as error:
         readiness.failed(error)
-        print(f"batch_inferd: {error}", file=sys.stderr)  # noqa: T201  stderr is the last log left
+        _print_error(error, language() if arguments.foreground else "en")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -70,6 +70,9 @@ def run(
     if not readiness.has_starter:
         readiness.hold(lock.take_start_lock(workspace))
     held = lock.take(workspace)
+    if foreground:
+        runs = Text("the daemon of {path} runs here; Ctrl-C ends it", {"path": str(workspace.root)})
+        _print(runs.render(language()))
     start_lock, restart = None, False
     log = logs.start(workspace.logs, foreground=foreground)
     try:
@@ -113,6 +116,17 @@ def _app(workspace: Workspace, clock: Clock, events: Events, tasks: logs.TaskLog
     from batch_inferd.app import App  # noqa: PLC0415  a refused start must not wait for all of it
 
     return App(workspace, clock, events, tasks)
+
+
+def _print_error(error: BatchInferError, lang: str) -> None:
+    """As the client shows errors: it has become this process, or stderr is the last log left."""
+    _print(f"{Text('error: ').render(lang)}{error.text.render(lang)}")
+    for hint in error.hints:
+        _print(f"{Text('hint: ').render(lang)}{hint.render(lang)}")
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

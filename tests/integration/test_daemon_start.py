@@ -365,3 +365,14 @@ def test_a_foreground_daemon_serves_and_logs_to_stderr(place):
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "a client asked for it: the daemon ends" in said
+    assert f"the daemon of {place.root} runs here; Ctrl-C ends it" in said
+
+
+def test_a_foreground_daemon_tells_its_errors_in_the_language_of_the_shell(place, monkeypatch):
+    monkeypatch.setenv("BATCH_INFER_LANG", "zh")
+    with place.start():
+        second = place.run_foreground("--foreground")
+        _, said = second.communicate(timeout=30)
+    assert second.returncode == 4
+    assert "错误：工作区" in said
+    assert "提示：可直接使用它，或先停止它：batch_infer -daemon stop" in said

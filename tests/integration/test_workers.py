@@ -56,7 +56,8 @@ def test_a_replaced_program_takes_over(shell, service, tmp_path):
     old.mkdir()
     (old / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'batch_inferd.worker' not in ' '.join(sys.orig_argv) and not sys.orig_argv[-1].endswith('workspace'):\n"
+        "argv = sys.orig_argv\n"
+        "if 'batch_inferd.worker' not in argv and not argv[-1].endswith('workspace'):\n"
         "    import batch_infer.version as v\n"
         "    v.__version__ = '0.0.1'\n"
     )

@@ -44,6 +44,7 @@ def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
         "expected": 300,
         "left_out": 0,
         "left_out_exact": True,
+        "unread": None,
         "cancelling": False,
         "merge_share": 0.0,
         "chunk_states": {"ready": 0, "leased": 1, "done": 1},

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cli_fakes import Cli
+from cli_fakes import Cli, FakePeer, ended, not_there, summary
 
 from batch_infer.cli.log_files import newest_log, read_lines, rotated
 from batch_infer.protocol.workspace import Workspace
@@ -84,6 +84,25 @@ def test_follow(ws):
     with pytest.raises(KeyboardInterrupt):
         cli("-logs", "demo", "-follow")
     assert cli.stdout == "1\n2\n3\n4\n5\n6\n"
+
+
+@pytest.mark.parametrize("end", ["ended", "gone", "removed"])
+def test_following_ends_with_the_task(ws, end):
+    write(ws, NAME, "1\n")
+    states = iter([summary(), ended() if end == "ended" else not_there({"task_id": "demo"})])
+
+    def status(_):
+        state = next(states)
+        return state | {"chunks": [], "next": None} if isinstance(state, dict) else state
+
+    cli = Cli(ws, [FakePeer({"status": status})])
+    if end == "removed":
+        cli.peers = []
+        (ws.chunks / "demo").rmdir()
+    assert cli("-logs", "demo", "-follow") == 0
+    assert cli.stdout == "1\n"
+    said = "task demo completed; this is the end of its log" if end == "ended" else "demo is gone"
+    assert said in cli.stderr
 
 
 def test_long_lines_and_bytes_that_are_no_text(ws):

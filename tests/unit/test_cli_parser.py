@@ -92,18 +92,19 @@ def test_a_missing_task_id_has_one_message(line, said):
         ("---list", "there is no option ---list", "did you mean -list?"),
         ("in.jsonl", "nothing says what to do with 'in.jsonl'", "-pipeline FILE -task-id ID"),
         ("monitor A", "nothing says what to do with 'monitor'", "did you mean -monitor?"),
-        ("-task-id A", "-task-id: this says how, but not what to do", "-pipeline FILE"),
+        ("-task-id A", "-task-id needs a command", "-pipeline FILE"),
         ("-list -cancel A", "-list and -cancel do not go together", "-help"),
         ("-list -wait", "-wait and -list do not go together", "-wait goes with -pipeline, -retry"),
         ("-monitor -task-id A", "-task-id and -monitor do not go together", "batch_infer -monitor [ID]"),
         ("-pipeline i -task-id A -wait -follow", "-wait and -follow do not go together", "-help"),
-        ("-pipeline a b -task-id A", "'b' is one word too many", "-help"),
-        ("-list A", "'A' is one word too many", "-help"),
+        ("-pipeline a b -task-id A", "unexpected argument 'b'", "-help"),
+        ("-list A", "unexpected argument 'A'", "-help"),
         ("-list -json=yes", "-json takes no value", None),
         ("-pipeline a -pipeline b -task-id A", "-pipeline is given twice", None),
         ("-list -workspace", "-workspace needs a value: -workspace DIR", None),
         ("-daemon", "-daemon needs a value", "start|run|stop|status"),
         ("-daemon stpo", "-daemon knows no 'stpo'", "did you mean -daemon stop?"),
+        ("slow1", "nothing says what to do with 'slow1'", "batch_infer -monitor slow1"),
         ("-completion cmd", "-completion knows no 'cmd'", "bash|zsh|fish"),
     ],
 )
@@ -114,6 +115,12 @@ def test_what_is_wrong_is_told_with_a_way_out(line, said, hinted):
     assert caught.value.exit_code == 2
     hints = " / ".join(map(str, caught.value.hints))
     assert hinted is None or hinted in hints
+
+
+def test_a_hint_is_given_once():
+    with pytest.raises(UsageError) as caught:
+        parse(["-completion", "powershell"])
+    assert len(caught.value.hints) == 1
 
 
 def test_words_after_two_dashes_are_words():

@@ -95,6 +95,17 @@ def test_an_empty_workspace_stays_empty(tmp_path, line):
     assert list(empty.iterdir()) == []
 
 
+def test_a_workspace_that_is_none(tmp_path):
+    (tmp_path / "file").touch()
+    done = cli(tmp_path, "-list", "-workspace", "file")
+    assert done.returncode == 2
+    assert b"file is not a folder\n" in done.stderr
+    assert b"mkdir" not in done.stderr
+    done = cli(tmp_path, "-list", "-workspace", "none")
+    assert done.returncode == 2
+    assert b"none does not exist\nhint: create it first: mkdir -p " in done.stderr
+
+
 def test_data_and_messages_go_to_their_streams(ws, daemon):
     done = cli(ws, "-cancel", "demo")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"task demo: cancelled\n", b"")
@@ -177,7 +188,7 @@ def test_json_survives_any_encoding(ws, daemon, encoding):
 def test_chinese_by_the_locale_and_by_the_variable(ws, daemon):
     for env in ({"LC_ALL": "zh_CN.UTF-8"}, {"BATCH_INFER_LANG": "zh"}):
         done = cli(ws, "-pipeline", "x", env=env)
-        assert "错误: task-id 参数不能为空" in done.stderr.decode()
+        assert "错误：task-id 参数不能为空" in done.stderr.decode()
     done = cli(ws, "-pipeline", "x", env={"LC_ALL": "zh_CN.UTF-8", "BATCH_INFER_LANG": "en"})
     assert "error: task-id must not be empty" in done.stderr.decode()
 

@@ -14,8 +14,9 @@ from batch_infer.render.chunk_window import ChunkWindow
 from batch_infer.render.columns import cut, pad, table, width, wrap
 from batch_infer.render.console import Console
 from batch_infer.render.live import Live
-from batch_infer.render.task_fields import waits
-from batch_infer.render.task_text import end_summary, next_steps
+from batch_infer.render.public import public_task
+from batch_infer.render.task_fields import progress, waits
+from batch_infer.render.task_text import end_summary, next_steps, task_detail, task_list
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,10 @@ def test_what_a_task_waits_for():
     ]
 
 
+def waiting(code):
+    return {"code": code, "text": Text("so it is").to_wire(), "since": None, "next_try": None}
+
+
 class TestEnd:
     def test_completed(self):
         lines = end_summary(ended(started=NOW - 10, quota={"x-ratelimit-remaining-requests": "99"}), "en")
@@ -126,10 +131,66 @@ class TestEnd:
         assert next_steps(ended(state="cancelled")) == []
         assert "-logs demo" in str(next_steps(ended(state="failed"))[0])
         assert "-retry demo" in str(next_steps(ended(counts={"missing": 1}))[0])
-        assert len(next_steps(summary(state="paused", reason=reason("auth")))) == 2
-        assert list(map(str, next_steps(summary(state="paused", reason=reason("user"))))) == [
-            "to go on: batch_infer -resume demo"
-        ]
+        wrong = ended(counts={"output": 298, "error": 2})
+        assert "-retry demo" in str(next_steps(wrong, ["invalid_input", "server_error"])[0])
+        steps = next_steps(wrong, ["invalid_input"])
+        assert "/ws/merged/demo/error_retry0.jsonl" in str(steps[0])
+        assert not any("-retry demo" in str(step) for step in steps)
+
+    @pytest.mark.parametrize(
+        ("code", "steps"),
+        [
+            ("auth", ["once the config is fixed: batch_infer -resume demo -config FILE"]),
+            ("model", ["once the config is fixed: batch_infer -resume demo -config FILE"]),
+            ("io", ["once the disk is fixed: batch_infer -resume demo"]),
+            ("moved", ["to take it over: batch_infer -resume demo"]),
+            ("user", ["to go on: batch_infer -resume demo"]),
+            (
+                "input_changed",
+                [
+                    "restore the input /ws/in.jsonl, then: batch_infer -resume demo",
+                    "or submit the input as it is now under a new task-id",
+                ],
+            ),
+            (
+                "bug",
+                ["the log says more: batch_infer -logs demo", "to go on: batch_infer -resume demo"],
+            ),
+            ("disk_full", []),
+            ("credit", []),
+            ("never_heard_of", ["once it is fixed: batch_infer -resume demo"]),
+        ],
+    )
+    def test_what_to_do_about_a_pause_depends_on_its_reason(self, code, steps):
+        assert list(map(str, next_steps(summary(state="paused", reason=reason(code))))) == steps
+
+    def test_what_was_never_read(self):
+        task = ended(state="cancelled", unread={"line": 1401, "byte": 99})
+        assert "not read: from line 1,401 on" in "\n".join(end_summary(task, "en"))
+        assert "not read: from line 1,401 on" in "\n".join(task_detail(task, "en", NOW))
+
+    def test_one_line(self):
+        lines = end_summary(ended(counts={"output": 299, "error": 1}), "en")
+        assert any(line.endswith("error_retry0.jsonl (1 line)") for line in lines)
+
+
+class TestList:
+    def row(self, lang="en", **changes):
+        return task_list([summary(**changes)], lang)[1]
+
+    def test_what_it_waits_for_stands_behind_the_state(self):
+        assert "running (network)" in self.row(waiting=[waiting("network")])
+        assert "running (rate_limit)" in self.row(waiting=[waiting("retry"), waiting("rate_limit")])
+        assert "(" not in self.row(waiting=[waiting("retry")])
+        assert "paused (auth)" in self.row(state="paused", reason=reason("auth"))
+        assert "已暂停（手动）" in self.row("zh", state="paused", reason=reason("user"))
+
+    def test_nobody_knows_when_the_network_returns(self):
+        assert "0:00:05" in self.row()
+        assert "0:00:05" not in self.row(waiting=[waiting("network")])
+        assert "left" not in progress(summary(waiting=[waiting("network")]), "en")
+        assert public_task(summary(waiting=[waiting("network")]), "en")["eta_s"] is None
+        assert public_task(summary(), "en")["eta_s"] == 5.0
 
 
 class TestWindow:
@@ -217,7 +278,7 @@ class TestLive:
         shown = self.text(view)
         for part in (
             "demo  running  test-model @ http://127.0.0.1:1/v1",
-            "41.0% · 123 of 300 · 35.2/s · 0:00:05 left",
+            "41.0% · 123 of 300 · 35.2/s",
             "answered 120, errors 3",
             "64 in flight, at most 128 at once",
             "no route (for 0:00:03)",

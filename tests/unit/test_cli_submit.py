@@ -10,6 +10,7 @@ from cli_fakes import NOW, Cli, FakePeer, ended, reason, summary
 from batch_infer.protocol.errors import ConfigError, DaemonUnavailable, TaskExists
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import Workspace
+from batch_inferd.config.load import parse_config
 
 
 def accepted(params, **changes):
@@ -75,9 +76,18 @@ def test_what_is_printed(ws):
     assert cli.stderr.count("warning: mind the gap\n") == 1
     assert "note: so you know\n" in cli.stderr
     assert "task A is accepted: test-model at http://127.0.0.1:1/v1\n" in cli.stderr
-    assert "backend online: the service has no batches\n" in cli.stderr
+    assert "backend online" not in cli.stderr
     assert "the outputs will be in /ws/merged/A\n" in cli.stderr
     assert "batch_infer -monitor A\n" in cli.stderr
+
+
+def test_a_batch_api_that_is_not_used_is_told(ws):
+    reason = Text(
+        "{service} has a Batch API, but this version makes online calls only", {"service": "openai"}
+    )
+    cli = Cli(ws, [daemon(submit=lambda p: accepted(p, backend_reason=reason.to_wire(), batch_unused=True))])
+    assert cli("-pipeline", "in.jsonl", "-task-id", "A") == 0
+    assert "backend online: openai has a Batch API" in cli.stderr
 
 
 def test_the_same_command_goes_on(ws):
@@ -123,7 +133,21 @@ def test_no_config(ws):
     cli = Cli(ws, [])
     assert cli("-pipeline", "in.jsonl", "-task-id", "A") == 2
     assert f"error: the config file {ws.root}/config.yaml does not exist\n" in cli.stderr
+    lines = cli.stderr.splitlines()
+    start = lines.index("model:")
+    minimal = "\n".join(lines[start : start + 5])
+    assert parse_config(minimal.encode(), "config.yaml").model.domain == "test"
+    (ws.root / "config.yaml.example").touch()
+    cli = Cli(ws, [])
+    assert cli("-pipeline", "in.jsonl", "-task-id", "A") == 2
     assert "cp config.yaml.example config.yaml" in cli.stderr
+
+
+def test_a_config_that_is_a_folder(ws):
+    (ws.root / "configs").mkdir()
+    cli = Cli(ws, [])
+    assert cli("-pipeline", "in.jsonl", "-task-id", "A", "-config", "configs") == 2
+    assert f"hint: name a file in it: -config {ws.root}/configs/config.yaml" in cli.stderr
 
 
 def test_a_named_config_stands_where_the_shell_is(ws, tmp_path, monkeypatch):

@@ -147,7 +147,7 @@ class TestStatus:
     def test_what_to_do_next(self, ws):
         cli = Cli(ws, [self.peer(["ready"], state="paused", reason=reason("auth"))])
         assert cli("-status", "demo") == 0
-        assert "hint: when it is mended: batch_infer -resume demo" in cli.stderr
+        assert "hint: once the config is fixed: batch_infer -resume demo -config FILE" in cli.stderr
 
     def test_many_chunks_show_those_that_are_not_done(self, ws):
         cli = Cli(ws, [self.peer(["done"] * 2500 + ["ready"] * 500)])
@@ -284,7 +284,7 @@ class TestSteer:
         peer = FakePeer({"retry": lambda _: {"state": "completed", "round": 0, "records": 0}})
         cli = Cli(ws, [peer])
         assert cli("-retry", "demo") == 0
-        assert "the task demo has no failed or missing records" in cli.stderr
+        assert "nothing to try again: task demo has no failed or missing records" in cli.stderr
 
     def test_retry_and_wait(self, ws):
         peer = FakePeer({"retry": lambda _: {"state": "running", "round": 1, "records": 2}})
@@ -293,7 +293,7 @@ class TestSteer:
             [peer, FakePeer(pushes=[summary(round=1), ended(round=1, counts={"output": 299, "error": 1})])],
         )
         assert cli("-retry", "demo", "-wait") == 1
-        assert "error_retry1.jsonl (1 lines)" in cli.stdout
+        assert "error_retry1.jsonl (1 line)" in cli.stdout
 
     def test_a_conflict(self, ws):
         error = TaskConflict(Text("it is running"), hints=(Text("wait"),))
@@ -351,3 +351,24 @@ def test_no_words_at_all_show_the_help_as_an_error(ws):
     assert cli() == 2
     assert cli.stdout == ""
     assert "Usage:" in cli.stderr
+
+
+def test_run_becomes_a_daemon_that_speaks_the_language_of_the_shell(ws, monkeypatch):
+    class BecameError(Exception):
+        pass
+
+    became = []
+
+    def become(*words):
+        became.append(words)
+        raise BecameError
+
+    monkeypatch.setattr("os.execve", become)
+    cli = Cli(ws, [], lang="zh")
+    cli.set(environ={"PATH": "/bin", "http_proxy": "http://p:1"})
+    with pytest.raises(BecameError):
+        cli("-daemon", "run")
+    ((_, command, environ),) = became
+    assert command[-3:] == ["--workspace", str(ws.root), "--foreground"]
+    assert environ["BATCH_INFER_LANG"] == "zh"
+    assert "http_proxy" not in environ

@@ -86,11 +86,53 @@ def test_lines_come_at_each_change_of_state_and_every_two_seconds(ws):
     assert [line.split("  demo  ")[1].split(" · ")[:2] for line in lines] == [
         ["preparing", "0.0%"],
         ["running", "40.0%"],
-        ["running", "50.0%"],
         ["running", "70.0%"],
         ["completed", "100.0%"],
     ]
-    assert lines[2].endswith("waits for: no route")
+    assert lines[2].endswith("waiting: no route")
+
+
+@pytest.mark.parametrize("form", [[], ["-json"]])
+def test_a_line_comes_when_something_changes_and_once_a_minute(ws, form):
+    cli = Cli(ws, [FakePeer(), FakePeer()])
+
+    def pushes():
+        yield summary(in_flight=0)
+        for number in range(1, 130):
+            cli.time.t += 1
+            yield summary(in_flight=number, rate_per_s=number / 10)
+        cli.time.t += 1
+        yield summary(counts={"output": 121, "pending": 176})
+        yield ended()
+
+    cli.peers[1].pushes = pushes()
+    assert cli("-monitor", "demo", *form) == 0
+    progress = [line for line in cli.stdout.splitlines() if "  demo  " in line or line.startswith("{")]
+    assert len(progress) == 5  # the first, two minutes, the change, the end
+
+
+def test_a_silent_wait_says_a_reason_once(ws):
+    last = summary(state="paused", reason=reason("auth", "the key is refused"))
+    cli = Cli(ws, [FakePeer({"retry": lambda _: {"state": "running", "round": 1, "records": 1}})])
+    cli.peers.append(FakePeer(pushes=[summary(), last]))
+    assert cli("-retry", "demo", "-wait") == 5
+    assert (cli.stdout + cli.stderr).count("the key is refused") == 1
+
+
+def test_lines_that_are_no_input_are_not_tried_again(ws):
+    (ws.root / "report.json").write_text(
+        '{\n  "round": 0,\n  "errors": {\n    "invalid_input": 2\n  },\n'
+        '  "chunks": [\n    {"chunk": 1}\n  ]\n}\n'
+    )
+    last = ended(counts={"output": 298, "error": 2}, outputs=str(ws.root))
+    cli = Cli(ws, [FakePeer(), FakePeer(pushes=[last])])
+    assert cli("-monitor", "demo") == 1
+    assert f"{ws.root}/error_retry0.jsonl" in cli.stderr
+    assert "-retry" not in cli.stderr
+    (ws.root / "report.json").write_text("nonsense")
+    cli = Cli(ws, [FakePeer(), FakePeer(pushes=[last])])
+    assert cli("-monitor", "demo") == 1
+    assert "batch_infer -retry demo" in cli.stderr
 
 
 def test_json_lines_carry_the_load(ws):

@@ -1,13 +1,15 @@
 """What a task's folder keeps: everything but the secrets, enough to go on, and the task's identity."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batch_infer.protocol.errors import ConfigError
 from batch_inferd.config.load import parse_config
 from batch_inferd.config.snapshot import identity, restore, snapshot
-from batch_inferd.services.credentials import Credential
+from batch_inferd.services.credentials import Credential, CredentialStore
 from batch_inferd.services.resolve import Resolved, build_plan, resolve
 
 INPUT = "/data/in.jsonl"
@@ -63,6 +65,37 @@ def test_a_restored_task_makes_the_same_requests(
     assert (after.service, after.notes, after.warnings) == (before.service, before.notes, before.warnings)
     assert (after.backend_reason, after.max_concurrency) == (before.backend_reason, before.max_concurrency)
     assert after.config.limits == before.config.limits
+
+
+def test_each_task_goes_through_its_own_proxy(tmp_path: Path) -> None:
+    """Tasks of one account, saved one after the other, as after a restart of the daemon."""
+    store = CredentialStore(tmp_path / "credentials.json")
+    tasks = []
+    for proxy in ("http://me:hunter2@one:1", "http://me:hunter3@one:1", "http://plain:1", None, "http://x@y"):
+        before = resolved(FULL, ENV, proxy={"https": proxy} if proxy else {})
+        account = store.fingerprint(before.service, before.credential)
+        store.save(account, before.credential)
+        stored = json.dumps(snapshot(before, account))
+        assert "hunter" not in stored
+        tasks.append((account, stored, before))
+    assert len({account for account, _, _ in tasks}) == 1
+    for account, stored, before in tasks:
+        credential = store.load(account)
+        assert credential is not None
+        after = restore(json.loads(stored), credential)
+        assert plan(after) == plan(before)
+        assert after.credential == before.credential
+
+
+def test_without_its_proxy_a_task_does_not_go_another_way() -> None:
+    stored = snapshot(resolved(FULL, ENV, proxy=PROXY), "acc")
+    for proxy in (None, "http://me:other@proxy:1"):
+        with pytest.raises(ConfigError, match="proxy"):
+            restore(stored, Credential("hunter2", proxy=proxy))
+    older = stored | {"proxy": {"literal": True}}
+    assert restore(older, Credential("hunter2", proxy="http://a:b@c:1")).proxy == "http://a:b@c:1"
+    with pytest.raises(ConfigError, match="proxy"):
+        restore(older, Credential("hunter2"))
 
 
 def test_references_stay_and_literals_go() -> None:

@@ -85,6 +85,60 @@ def test_a_line_longer_than_a_block_is_one_record(tmp_path):
     assert rows[2].bytes == len(long)
 
 
+@pytest.fixture
+def opened(tmp_path):
+    """A task's folder, an input of 40 lines of 100,000 bytes, and its length."""
+    (tmp_path / "task").mkdir()
+    path = tmp_path / "in.jsonl"
+    path.write_bytes((b"x" * 99_999 + b"\n") * 40)
+    directory, fd = Directory(tmp_path / "task"), os.open(path, os.O_RDONLY)
+    yield directory, fd, path
+    os.close(fd)
+    directory.close()
+
+
+SIZE = 4_000_000
+
+
+def cut_opened(directory, fd, start=cutter.START, per_chunk=30, **more):
+    return cutter.cut(directory, fd, SIZE, start, per_chunk=per_chunk, limit=0, count=9, **more)
+
+
+@pytest.mark.parametrize("left", [0, 1, 1_500_000, 1_550_000, 3_000_000, 3_050_000, SIZE - 1])
+def test_an_input_that_becomes_shorter_is_cut_no_further(opened, left):
+    directory, fd, path = opened
+    with path.open("r+b") as file:
+        file.truncate(left)
+    with pytest.raises(cutter.InputShrunk):
+        cut_opened(directory, fd)
+
+
+def test_an_input_that_becomes_shorter_between_two_blocks(opened, monkeypatch):
+    directory, fd, path = opened
+    real = cutter.write_all
+
+    def write_all(*args):
+        real(*args)
+        os.truncate(path, source.BLOCK)  # at a block's end, and amid a line
+
+    monkeypatch.setattr(cutter, "write_all", write_all)
+    with pytest.raises(cutter.InputShrunk):
+        cut_opened(directory, fd)
+
+
+def test_cutting_can_be_stopped_and_done_again(opened):
+    directory, fd, _ = opened
+    asked = []
+    with pytest.raises(cutter.CutStopped):
+        cut_opened(directory, fd, stop=lambda: asked.append(1) or len(asked) > 2)
+    assert len(asked) == 3  # once a block
+    rows, at = cut_opened(directory, fd)
+    assert (sum(row.bytes for row in rows), at.offset) == (SIZE, SIZE)
+    with pytest.raises(cutter.CutStopped):
+        cutter.verify(directory, fd, rows, stop=lambda: True)
+    assert cutter.verify(directory, fd, rows, stop=lambda: False) is None
+
+
 @pytest.mark.parametrize("tail", [b"", b"\n", b"\n\n  \n", b"\nlast"])
 def test_count_records_agrees(tmp_path, tail):
     data = b"a\n\n b \r\n" + b"z" * (source.BLOCK + 5) + tail

@@ -219,6 +219,52 @@ def test_closing_ends_it(directory):
             act()
 
 
+def test_a_journal_without_a_byte_is_removed(directory):
+    writer = JournalWriter(directory, NAME)
+    writer.sync()
+    writer.close()
+    assert not (directory.path / NAME).exists()
+
+
+def test_a_torn_tail_alone_is_no_empty_journal(directory, monkeypatch):
+    writer = JournalWriter(directory, NAME)
+    monkeypatch.setattr(os, "ftruncate", lambda fd, size: os.lstat("/nowhere/at/all"))
+    short_write(monkeypatch, 10)
+    with pytest.raises(OSError, match="full"):
+        writer.append(answer(1))
+    assert writer.size == 0
+    writer.close()
+    assert content(directory) == answer(1)[:10]
+
+
+def test_an_empty_journal_of_a_folder_that_was_replaced_is_let_be(directory):
+    writer = JournalWriter(directory, NAME)
+    elsewhere = directory.path.with_name("elsewhere")
+    directory.path.rename(elsewhere)
+    (directory.path / "0000").mkdir(parents=True)
+    (directory.path / NAME).write_bytes(b"")
+    writer.close()
+    assert (directory.path / NAME).exists()
+    assert (elsewhere / NAME).exists()
+
+
+def test_a_close_that_complains_is_told_once(directory, monkeypatch):
+    writer = JournalWriter(directory, NAME)
+    writer.append(answer(1))
+    real = os.close
+
+    def close(fd):
+        real(fd)
+        raise OSError(errno.EDQUOT, "told late")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close)
+        with pytest.raises(OSError, match="told late"):
+            writer.close()
+    writer.close()
+    assert content(directory) == answer(1)
+
+
 def test_failpoints_stand_around_the_write(directory, monkeypatch):
     writer = JournalWriter(directory, NAME)
     for name in ("journal.before_write", "journal.written"):

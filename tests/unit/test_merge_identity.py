@@ -161,6 +161,19 @@ def test_problems_are_counted_and_the_first_hundred_kept(task):
     assert task.report()["identity_problems_count"] == 250
 
 
+def test_all_chunks_with_problems_are_named_in_order(task, monkeypatch):
+    task.simple(9)
+    for _ in range(Problems.KEPT + 5):
+        task.chunk(b"{}\n")
+    rows = task.rows
+    task.rows = [rows[0], rows[2], rows[1], *rows[3:]]
+    result = task.merge(input_bytes=0)
+    assert len(result.problems) == Problems.KEPT
+    assert result.problem_chunks == list(range(2, len(rows) + 1))
+    monkeypatch.setattr(Problems, "KEPT_CHUNKS", 3)
+    assert task.merge().problem_chunks == [2, 3, 4]
+
+
 ROUND_0 = answer(1) + error(3, failure="server") + missing(4)
 
 
@@ -187,6 +200,15 @@ def test_a_double_in_an_earlier_round_is_history(task, leases):
     assert what(task.merge(round=1)) == [(1, 1, "two_answers")]
 
 
+@pytest.mark.parametrize("leases", [("aa", "bb"), ("bb", "aa")])
+@pytest.mark.parametrize("rounds", [(0, 1), (1, 0)])
+def test_a_double_in_another_round_than_the_answers_is_history(task, leases, rounds):
+    task.chunk(b"{}\n")
+    task.journal(1, leases[0], error(1, round=rounds[0]) * 2)
+    task.journal(1, leases[1], answer(1, round=rounds[1]))
+    assert task.merge(round=1).identity
+
+
 def test_what_failed_in_an_earlier_round_only_has_not_ended(task):
     task.chunk(LINES)
     task.journal(1, "aa", ROUND_0)
@@ -210,13 +232,19 @@ def test_a_cancelled_task(task):
     task.chunk(b'{"n":5}\n{"n":6}\n')
     task.journal(2, "bb", attempt(6) + answer(5)[:-20])
     result = task.merge(state="cancelled", header={"unread": {"line": 7, "byte": 40}, "left_out": 0})
+    assert what(result) == [(2, 5, "no_terminal"), (2, 6, "no_terminal")]  # torn; only tried
+    assert result.problem_chunks == [2]
+    assert task.report()["state"] == "failed"
+    assert [chunk["pending"] for chunk in task.report()["chunks"]] == [0, 2]
+    task.journal(2, "cc", missing(5) + error(6))  # what the daemon writes before it merges
+    result = task.merge(state="cancelled", header={"unread": {"line": 7, "byte": 40}, "left_out": 0})
     assert result.identity
-    assert result.counts.pending == 2
     report = task.report()
     assert report["state"] == "cancelled"
     assert report["unread"] == {"line": 7, "byte": 40}
-    assert report["counts"]["pending"] == 2
-    assert [chunk["pending"] for chunk in report["chunks"]] == [0, 2]
+    assert result.counts.to_json() == report["counts"] == {
+        "input": 5, "output": 1, "error": 2, "missing": 2, "pending": 0, "blank": 1,
+    }  # fmt: skip
 
 
 def test_a_cancelled_retry_keeps_what_failed_before(task):

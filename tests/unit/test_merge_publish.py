@@ -97,6 +97,26 @@ def test_a_lost_stage_is_noticed(task):
     assert task.merge().identity
 
 
+def test_a_stage_of_a_later_merge_is_not_what_was_committed(task):
+    task.simple(3)
+    committed = task.merge().files
+    stage = task.merged.path / ".stage-1"
+    task.merge(header={"left_out": 1})  # of the same generation; then killed amid its report
+    whole = (stage / "report.json").read_bytes()
+    (stage / "report.json").write_bytes(whole[:100])
+    for act in (publish, redo):
+        with pytest.raises(StageLost):
+            act(task.merged, 1, committed)
+        assert content_names(task) == {".stage-1"}  # nothing was renamed
+    (stage / "report.json").write_bytes(b"x" * committed["report.json"]["bytes"])  # its size by chance
+    with pytest.raises(StageLost):
+        redo(task.merged, 1, committed)
+    assert content_names(task) == {".stage-1"}
+    result = task.merge()
+    redo(task.merged, 1, result.files)
+    assert content_names(task) == NAMES
+
+
 def test_the_next_merge_removes_every_old_stage(task):
     task.simple(3)
     task.merge(generation=1)

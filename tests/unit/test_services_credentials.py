@@ -6,11 +6,12 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from batch_infer.protocol.errors import ConfigError
 from batch_inferd.services import credentials
-from batch_inferd.services.credentials import Credential, CredentialStore, header_safe, state_dir
+from batch_inferd.services.credentials import Credential, CredentialStore, header_safe, proxy_key, state_dir
 
 URL = "https://api.example/v1"
 
@@ -30,7 +31,9 @@ def test_saved_and_loaded_by_another_process(path: Path) -> None:
     fingerprint = store.fingerprint(URL, credential)
     store.save(fingerprint, credential)
     other = CredentialStore(path)
-    assert other.load(fingerprint) == credential
+    loaded = other.load(fingerprint)
+    assert loaded is not None
+    assert msgspec.structs.replace(loaded, proxies={}) == credential
     assert other.fingerprint(URL, credential) == fingerprint
     assert other.load("0" * 16) is None
 
@@ -56,6 +59,45 @@ def test_fingerprints_tell_accounts_apart(path: Path) -> None:
     assert all(len(print_) == 16 and int(print_, 16) >= 0 for print_ in prints)
     # The way there is not part of the account.
     assert store.fingerprint(URL, Credential("a", proxy="http://u:p@h")) in prints
+
+
+def test_the_proxies_of_one_account_all_survive(path: Path) -> None:
+    store = CredentialStore(path)
+    one = Credential("sk", proxy="http://u:p@one:1")
+    two = Credential("sk", proxy="http://u:q@one:1")
+    for credential in (one, Credential("sk"), two, Credential("sk")):
+        store.save("f", credential)
+    loaded = CredentialStore(path).load("f")
+    assert loaded is not None
+    assert loaded.proxies == {proxy_key(one): one.proxy, proxy_key(two): two.proxy}
+    written = path.read_bytes()
+    store.save("f", Credential("sk"))
+    assert path.read_bytes() == written
+
+
+def test_the_proxy_of_an_older_file_survives(path: Path) -> None:
+    store = CredentialStore(path)
+    store.save("f", Credential("sk"))
+    data = json.loads(path.read_bytes())
+    old = Credential("sk", proxy="http://u:p@one:1")
+    data["credentials"]["f"] = {"password": "sk", "headers": {}, "proxy": old.proxy}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    store.save("f", Credential("sk"))
+    loaded = store.load("f")
+    assert loaded is not None
+    assert loaded.proxies == {proxy_key(old): old.proxy}
+
+
+def test_a_proxys_key_gives_nothing_away() -> None:
+    def key(password: str | None, proxy: str | None) -> str | None:
+        return proxy_key(Credential(password, proxy=proxy))
+
+    proxy, other = "http://u:p@h:1", "http://u:q@h:1"
+    assert key("sk", None) is None
+    assert key("sk", proxy) == key("sk", proxy)
+    assert len({key("sk", proxy), key("sk", other), key("sk2", proxy)}) == 3
+    # Without a password there is no secret to hide it with: the login is left out.
+    assert key(None, proxy) == key(None, other) != key(None, "http://u:p@other:1")
 
 
 def test_the_salt_differs_from_user_to_user(tmp_path: Path) -> None:

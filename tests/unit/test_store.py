@@ -1,6 +1,7 @@
 """task.db: what was awaited is committed, a failing write fails alone, damage is told apart."""
 
 import asyncio
+import errno
 import sqlite3
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch_inferd.store.migrations import SCHEMA_VERSION
-from batch_inferd.store.taskdb import NAME, ChunkRow, Damaged, TaskDB
+from batch_inferd.store.taskdb import NAME, ChunkRow, Closed, Damaged, TaskDB, disk_errno
 from batch_inferd.store.writer import StoreWriter
 
 
@@ -142,4 +143,46 @@ async def test_a_newer_schema_is_refused(writer, tmp_path):
 async def test_it_is_for_its_owner_only(writer, tmp_path):
     db = await TaskDB.open(writer, tmp_path)
     assert (tmp_path / NAME).stat().st_mode & 0o077 == 0
+    await db.close()
+
+
+async def test_a_closed_task_never_ends_the_thread(writer, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    gone, other = await TaskDB.open(writer, tmp_path / "a"), await TaskDB.open(writer, tmp_path / "b")
+    late = asyncio.ensure_future(gone.facts())  # queued before the close
+    await asyncio.sleep(0)
+    await gone.close()
+    await gone.close()
+    await late
+    with pytest.raises(Closed):
+        await gone.facts()
+    with pytest.raises(sqlite3.ProgrammingError):  # past the flag, as from an old reference
+        await writer.write(gone._connection, lambda db: db.execute("SELECT 1").fetchone())
+    await other.set_facts(alive=True)
+    assert await other.facts() == {"alive": True}
+    await other.close()
+
+
+async def test_a_full_disk_is_told_as_such_and_loses_nothing(writer, tmp_path):
+    db = await TaskDB.open(writer, tmp_path)
+    await db.set_facts(kept=1)
+    await writer.call(lambda: db._connection.execute("PRAGMA max_page_count = 20").fetchone())
+    results = await asyncio.gather(
+        db.set_facts(small=1), db.set_facts(large="x" * 10**6), db.set_facts(small2=1), return_exceptions=True
+    )
+    assert errno.ENOSPC in {disk_errno(r) for r in results if isinstance(r, BaseException)}
+    assert (await db.facts())["kept"] == 1
+    await db.set_facts(again=1)
+    await db.close()
+
+
+async def test_open_chunks_are_found_by_their_index(writer, tmp_path):
+    db = await TaskDB.open(writer, tmp_path)
+    seen: list[str] = []
+    await writer.call(lambda: db._connection.set_trace_callback(seen.append))
+    await db.page(0, 10, "ready")
+    query = next(text for text in seen if text.startswith("SELECT n"))
+    plan = await writer.call(lambda: db._connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
+    assert "chunks_open" in str(plan)
     await db.close()

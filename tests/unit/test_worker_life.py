@@ -165,6 +165,33 @@ def test_sigterm_drains_and_sigint_is_ignored(tmp_path, folder):
     assert released["counts"]["answered"] == sent.requests == sent.delivered == recorded(folder)
 
 
+def test_a_worker_that_ends_unasked_says_so_before_it_gives_anything_back(tmp_path, folder):
+    with start_service(tmp_path / "s", {"latency_ms": 150}) as service, WorkerDriver(tmp_path) as worker:
+        folder.add(ask(f"q{n}") for n in range(100))
+        worker.begin(make_plan(service.base_url), folder.lease(), slots=10)
+        wait_requests(service, 10)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.wait_for("stopping") == {}
+        assert worker.all("released") == []
+        late = worker.lease(folder.lease())  # granted before the daemon could know
+        worker.process.send_signal(signal.SIGTERM)
+        worker.send("shutdown", mode="drain")
+        assert worker.wait_end() == 0
+        assert len(worker.all("released")) == 2
+        assert late in {released["lease"] for released in worker.all("released")}
+        assert len(worker.all("stopping")) == 1
+
+
+def test_a_worker_that_was_asked_to_end_only_ends(tmp_path, service, folder):
+    with WorkerDriver(tmp_path) as worker:
+        folder.add([ask("x")])
+        worker.begin(make_plan(service.base_url), folder.lease())
+        worker.sealed()
+        worker.send("shutdown", mode="drain")
+        assert worker.wait_end() == 0
+        assert worker.all("stopping") == []
+
+
 def test_a_drained_lease_records_what_was_in_flight(tmp_path, folder):
     with start_service(tmp_path / "s", {"latency_ms": 150}) as service, WorkerDriver(tmp_path) as worker:
         folder.add(ask(f"q{n}") for n in range(100))

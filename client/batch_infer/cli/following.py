@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, TextIO
 
+from batch_infer.cli.outcome import steps
 from batch_infer.cli.watch import Tasks, View, watch
 from batch_infer.protocol.errors import EXIT_INTERRUPTED
 from batch_infer.protocol.text import Text
 from batch_infer.render.lines import JsonLines, ProgressLines, Quiet
 from batch_infer.render.public import public_task
 from batch_infer.render.states import exit_code, has_ended, needs_person
-from batch_infer.render.task_text import end_summary, next_steps
+from batch_infer.render.task_text import end_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def show_end(context: Context, task: Summary, *, as_json: bool, printed: bool) -
             console.data(line)
     elif not printed:
         console.json(public_task(task, context.lang))
-    for step in next_steps(task):
+    for step in steps(task):
         console.hint(step)
 
 
@@ -99,7 +100,7 @@ def _view(
     if manner is Manner.WAIT:
         yield Quiet(console, context.now), False
     elif as_json:
-        yield JsonLines(console), False
+        yield JsonLines(console, context.monotonic), False
     elif console.live(stream):
         from batch_infer.render.live import Live
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from batch_infer.cli.options import BY_NAME, FLAGS, VERBS, Completes, Flag, Valu
 from batch_infer.cli.request import Request
 from batch_infer.protocol.errors import TaskIdError, UsageError
 from batch_infer.protocol.text import Text
+from batch_infer.protocol.workspace import check_task_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,18 +83,33 @@ def _one_verb(given: list[Flag], words: list[str]) -> Flag:
     if verbs:
         return verbs[0]
     if words:
-        hint = suggest_verb(words[0]) or Text("to run a file: batch_infer -pipeline FILE -task-id ID")
         raise UsageError(
-            Text("nothing says what to do with {word!r}", {"word": words[0]}), hints=(hint, HELP_HINT)
+            Text("nothing says what to do with {word!r}", {"word": words[0]}),
+            hints=(*_word_hints(words[0]), HELP_HINT),
         )
     flags = " ".join(f"-{flag.name}" for flag in given)
     raise UsageError(
-        Text("{flags}: this says how, but not what to do", {"flags": flags}),
+        Text("{flags} needs a command", {"flags": flags}),
         hints=(
             Text("to run a file: batch_infer -pipeline FILE -task-id ID"),
             HELP_HINT,
         ),
     )
+
+
+def _word_hints(word: str) -> tuple[Text, ...]:
+    """A word alone may be a verb without its dash, an input, or a task."""
+    verb = suggest_verb(word)
+    if verb is not None:
+        return (verb,)
+    run = Text("to run a file: batch_infer -pipeline FILE -task-id ID")
+    try:
+        check_task_id(word)
+    except TaskIdError:
+        return (run,)
+    if os.path.isfile(word):
+        return (run,)
+    return (Text("to see it run: batch_infer -monitor {id}", {"id": word}), run)
 
 
 def _together(first: str, second: str) -> UsageError:
@@ -125,7 +142,7 @@ def _own_values(verb: Flag, value: Any, words: list[str]) -> list[str]:
     if verb.value is not Value.NONE and not own and value is not None:
         own, words = words[:1], words[1:]
     if words:
-        raise UsageError(Text("{word!r} is one word too many", {"word": words[0]}), hints=(HELP_HINT,))
+        raise UsageError(Text("unexpected argument {word!r}", {"word": words[0]}), hints=(HELP_HINT,))
     return own
 
 
@@ -150,9 +167,9 @@ def _chosen(verb: Flag, own: list[str]) -> str:
         )
     if own[0] not in verb.choices:
         near = closest(own[0], verb.choices)
-        hint = Text("did you mean {flag}?", {"flag": f"-{verb.name} {near}"}) if near else usage
+        meant = (Text("did you mean {flag}?", {"flag": f"-{verb.name} {near}"}),) if near else ()
         raise UsageError(
-            Text("{flag} knows no {word!r}", {"flag": f"-{verb.name}", "word": own[0]}), hints=(hint, usage)
+            Text("{flag} knows no {word!r}", {"flag": f"-{verb.name}", "word": own[0]}), hints=(*meant, usage)
         )
     return own[0]
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from batch_infer.cli.context import Context, Peer
 
 CONFIG_MAX_BYTES = 256 * 1024
+_EXAMPLE = "config.yaml.example"
+MINIMAL_CONFIG = """\
+model:
+  domain: test
+  password: YOUR_PASSWORD
+  max_tokens: 1024
+test_lines: 300"""
 
 
 def check_input(name: str) -> Path:
@@ -34,11 +41,20 @@ def check_input(name: str) -> Path:
             hints=(Text("name a file of JSON lines in it"),),
         )
     if not path.exists():
-        raise InputError(Text("the input {path} does not exist", values))
+        raise InputError(
+            Text("the input {path} does not exist", values),
+            hints=(Text("check the path after -pipeline"),),
+        )
     if not path.is_file():
-        raise InputError(Text("the input {path} is not a regular file", values))
+        raise InputError(
+            Text("the input {path} is not a regular file", values),
+            hints=(Text("write its lines into a file first, and name that"),),
+        )
     if not os.access(path, os.R_OK):
-        raise InputError(Text("the input {path} cannot be read: permission denied", values))
+        raise InputError(
+            Text("the input {path} cannot be read: permission denied", values),
+            hints=(Text("make it readable: chmod u+r {path}", values),),
+        )
     return path
 
 
@@ -54,22 +70,35 @@ def read_config(path: Path, *, named: bool) -> bytes:
         with path.open("rb") as file:
             data = file.read(CONFIG_MAX_BYTES + 1)
     except FileNotFoundError as error:
-        copy = Text("make one from the example: cp config.yaml.example config.yaml")
         hints = (
-            (Text("check the path after -config"),) if named else (copy, Text("or name one: -config FILE"))
+            (Text("check the path after -config"),)
+            if named
+            else (_how_to_make(path), Text("or name one: -config FILE"))
         )
         raise ConfigError(Text("the config file {path} does not exist", values), hints=hints) from error
     except IsADirectoryError as error:
-        raise ConfigError(Text("the config file {path} is a folder", values)) from error
+        raise ConfigError(
+            Text("the config file {path} is a folder", values),
+            hints=(Text("name a file in it: -config {path}", {"path": str(path / CONFIG_NAME)}),),
+        ) from error
     except OSError as error:
         raise ConfigError(
-            Text("the config file {path} cannot be read: {reason}", values | {"reason": error.strerror})
+            Text("the config file {path} cannot be read: {reason}", values | {"reason": error.strerror}),
+            hints=(Text("check who may read it: ls -l {path}", values),),
         ) from error
     if len(data) > CONFIG_MAX_BYTES:
         raise ConfigError(
-            Text("the config file {path} is larger than {n} KiB", values | {"n": CONFIG_MAX_BYTES // 1024})
+            Text("the config file {path} is larger than {n} KiB", values | {"n": CONFIG_MAX_BYTES // 1024}),
+            hints=(Text("check that it is the config, and not the input"),),
         )
     return data
+
+
+def _how_to_make(path: Path) -> Text:
+    """How to come by a first config: from the example beside it, or by a few lines to copy."""
+    if (path.parent / _EXAMPLE).is_file():
+        return Text("make one from the example: cp config.yaml.example config.yaml")
+    return Text("put these lines into it for a first try:\n{lines}", {"lines": MINIMAL_CONFIG})
 
 
 def config_params(context: Context, peer: Peer, path: Path, data: bytes) -> dict[str, Any]:

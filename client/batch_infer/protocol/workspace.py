@@ -75,13 +75,18 @@ class Workspace(NamedTuple):
 def find_workspace(option: str | None = None) -> Workspace:
     """`-workspace DIR`, else BATCH_INFER_WORKSPACE, else the current directory.
 
-    Raises UsageError when that is no directory.
+    Raises UsageError when that is no folder.
     """
     chosen = option or os.environ.get("BATCH_INFER_WORKSPACE") or "."
     root = Path(os.path.realpath(chosen))
-    if not root.is_dir():
+    if root.exists() and not root.is_dir():
         raise UsageError(
-            Text("the workspace {path} is not a directory", {"path": str(root)}),
+            Text("the workspace {path} is not a folder", {"path": str(root)}),
+            hints=(Text("name a folder: -workspace DIR"),),
+        )
+    if not root.exists():
+        raise UsageError(
+            Text("the workspace {path} does not exist", {"path": str(root)}),
             hints=(Text("create it first: mkdir -p {path}", {"path": str(root)}),),
         )
     return Workspace(root)

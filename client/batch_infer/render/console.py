@@ -16,10 +16,10 @@ from batch_infer.protocol.text import Text, language
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ERROR = Text("error")
-_WARNING = Text("warning")
-_NOTE = Text("note")
-_HINT = Text("hint")
+_ERROR = Text("error: ")
+_WARNING = Text("warning: ")
+_NOTE = Text("note: ")
+_HINT = Text("hint: ")
 
 
 class Console:
@@ -83,7 +83,7 @@ class Console:
         return stream.isatty() and not self._dumb
 
     def _label(self, label: Text, colour: str, text: Text) -> None:
-        self.say(click.style(self.text(label) + ":", fg=colour, bold=True) + " " + self.text(text))
+        self.say(click.style(self.text(label), fg=colour, bold=True) + self.text(text))
 
 
 def standard_console() -> Console:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
 from batch_infer.render.public import public_task
-from batch_infer.render.states import state_line
+from batch_infer.render.states import explained, has_ended, needs_person, state_line, waiting_codes
 from batch_infer.render.task_fields import progress, waits
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 # Waiting that comes and goes all the time, and is no news of its own.
 _ROUTINE = frozenset({"retry", "rate_limit"})
-# Seconds between two lines about the same task while only its counts change.
+# Seconds between two lines about the same task, while its counts change and while nothing does.
 LINE_INTERVAL_S = 2.0
+STILL_INTERVAL_S = 60.0
 
 
 class _Plain:
@@ -48,17 +49,48 @@ class Quiet(_Plain):
     def show(self, _tasks: Mapping[str, Summary], changed: Sequence[Summary], _daemon: Load) -> None:
         """Say the troubles that are new."""
         for task in changed:
+            if has_ended(task) or needs_person(task):
+                continue  # the summary that follows says it
             trouble = _trouble(task)
             if trouble == self._said.get(task["task_id"], ("", None, ())):
                 continue
             self._said[task["task_id"]] = trouble
             lang = self.console.lang
             lines = [state_line(task, lang), *waits(task, lang, self._now())]
-            self.console.say(f"{task['task_id']}: " + " · ".join(lines))
+            self.console.say(explained(task["task_id"], " · ".join(lines), lang))
+
+
+class _Pace:
+    """Which tasks are worth a line now.
+
+    At once when the state changes, at most each 2 s when the counts or what it waits for do, and once
+    a minute when nothing does, until the task has ended.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._shown: dict[str, tuple[float, Any, Any]] = {}
+
+    def due(self, tasks: Mapping[str, Summary]) -> list[Summary]:
+        """Those tasks; they count as shown from now on."""
+        now = self._monotonic()
+        found = []
+        for task in tasks.values():
+            reason = task.get("reason")
+            state = (task["state"], reason["code"] if reason else None, bool(task.get("cancelling")))
+            news = (dict(task["counts"]), waiting_codes(task))
+            at, last_state, last_news = self._shown.get(task["task_id"], (now, None, None))
+            quiet = STILL_INTERVAL_S if news == last_news else LINE_INTERVAL_S
+            ended_quietly = has_ended(task) and news == last_news
+            if state == last_state and (ended_quietly or now - at < quiet):
+                continue
+            self._shown[task["task_id"]] = (now, state, news)
+            found.append(task)
+        return found
 
 
 class ProgressLines(_Plain):
-    """A line when a task changes: at once when its state or its troubles do, else each 2 s at most."""
+    """A line for a task now and then: when it changes, at most each 2 s, and once a minute."""
 
     def __init__(
         self,
@@ -71,17 +103,11 @@ class ProgressLines(_Plain):
         super().__init__(console)
         self._write = write
         self._now = now
-        self._monotonic = monotonic
-        self._shown: dict[str, tuple[float, Any]] = {}
+        self._pace = _Pace(monotonic)
 
-    def show(self, _tasks: Mapping[str, Summary], changed: Sequence[Summary], _daemon: Load) -> None:
+    def show(self, tasks: Mapping[str, Summary], _changed: Sequence[Summary], _daemon: Load) -> None:
         """Write the lines that are due."""
-        for task in changed:
-            mark = (task["state"], *_trouble(task))
-            at, last = self._shown.get(task["task_id"], (0.0, None))
-            if mark == last and self._monotonic() - at < LINE_INTERVAL_S:
-                continue
-            self._shown[task["task_id"]] = (self._monotonic(), mark)
+        for task in self._pace.due(tasks):
             self._write(self._line(task))
 
     def _line(self, task: Summary) -> str:
@@ -96,18 +122,22 @@ class ProgressLines(_Plain):
             if n:
                 parts.append(text.render(lang))
         parts += [
-            Text("waits for: {what}", {"what": line}).render(lang) for line in waits(task, lang, self._now())
+            Text("waiting: {what}", {"what": line}).render(lang) for line in waits(task, lang, self._now())
         ]
         clock = time.strftime("%H:%M:%S", time.localtime(self._now()))
         return f"{clock}  {task['task_id']}  " + " · ".join(parts)
 
 
 class JsonLines(_Plain):
-    """One JSON object a line at each change of a task, with the load of daemon and workers."""
+    """JSON objects, one a line, as often as `ProgressLines`, with the load of daemon and workers."""
 
-    def show(self, _tasks: Mapping[str, Summary], changed: Sequence[Summary], daemon: Load) -> None:
-        """Write a line for each changed task."""
-        for task in changed:
+    def __init__(self, console: Console, monotonic: Callable[[], float]) -> None:
+        super().__init__(console)
+        self._pace = _Pace(monotonic)
+
+    def show(self, tasks: Mapping[str, Summary], _changed: Sequence[Summary], daemon: Load) -> None:
+        """Write the lines that are due."""
+        for task in self._pace.due(tasks):
             self.console.json(public_task(task, self.console.lang) | {"daemon": daemon or None})
 
 
@@ -117,5 +147,5 @@ def _trouble(task: Summary) -> tuple[str, str | None, tuple[str, ...]]:
     return (
         "paused" if task["state"] == "paused" else "",
         reason["code"] if reason else None,
-        tuple(sorted({waiting["code"] for waiting in task.get("waiting") or ()} - _ROUTINE)),
+        tuple(code for code in waiting_codes(task) if code not in _ROUTINE),
     )

@@ -18,7 +18,7 @@ from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
 from batch_infer.render.chunk_window import Caller, ChunkWindow
 from batch_infer.render.columns import cut, width
-from batch_infer.render.states import has_ended, state_line
+from batch_infer.render.states import explained, has_ended, state_line
 from batch_infer.render.task_fields import fields, load, progress, waits
 from batch_infer.render.task_text import chunk_table, task_list
 
@@ -117,7 +117,13 @@ class Live:
         title.append(state_line(task, self._lang), style=_COLOURS.get(task["state"], "cyan"))
         model = " @ ".join(part for part in (task.get("model"), task.get("service")) if part)
         title.append(f"  {model}", style="dim")
-        bar = ProgressBar(total=1.0, completed=min(1.0, task.get("share") or 0.0), width=40)
+        bar = ProgressBar(
+            total=1.0,
+            completed=min(1.0, task.get("share") or 0.0),
+            width=40,
+            complete_style="cyan",
+            finished_style="green",
+        )
         line = Table.grid(padding=(0, 2))
         line.add_row(bar, RichText(progress(task, self._lang)))
         grid = Table.grid(padding=(0, 2))
@@ -159,7 +165,12 @@ class Live:
             parts.append(RichText(more.render(self._lang), style="dim"))
         for task in shown:
             parts += [
-                RichText(cut(f"{task['task_id']}: {line}", max(size.width, width(task["task_id"]) + 4)))
+                RichText(
+                    cut(
+                        explained(task["task_id"], line, self._lang),
+                        max(size.width, width(task["task_id"]) + 4),
+                    )
+                )
                 for line in waits(task, self._lang, self._now())
             ]
         return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
-from batch_infer.render.states import reason_text
+from batch_infer.render.states import reason_text, time_left
 
 if TYPE_CHECKING:
     from batch_infer.render.shapes import Summary
@@ -32,6 +32,7 @@ def public_task(task: Summary, lang: str) -> dict[str, Any]:
     flat: dict[str, Any] = {
         **task,
         "schema": SCHEMA,
+        "eta_s": time_left(task),
         "reason": reason["code"] if reason else None,
         "reason_text": reason_text(task, lang) or None,
         "waiting": [

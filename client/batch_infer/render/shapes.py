@@ -48,6 +48,7 @@ class Summary(TypedDict, total=False):
     input_complete: bool
     left_out: int
     left_out_exact: bool
+    unread: dict[str, int] | None  # where a cancelled task stopped reading: line (from 1) and byte
     cancelling: bool
     merge_share: float
     chunk_states: dict[str, int]

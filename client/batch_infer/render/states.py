@@ -28,6 +28,28 @@ _NAMES = {
 }
 _CANCELLING = Text("being cancelled")
 
+# Codes of reasons and of waiting, as they stand behind a state in a table; others are shown as they are.
+_CODES = {
+    "auth": Text("auth"),
+    "bug": Text("bug"),
+    "config": Text("config"),
+    "credential": Text("credential"),
+    "credit": Text("credit"),
+    "disk_full": Text("disk_full"),
+    "identity": Text("identity"),
+    "input": Text("input"),
+    "input_changed": Text("input_changed"),
+    "io": Text("io"),
+    "model": Text("model"),
+    "moved": Text("moved"),
+    "network": Text("network"),
+    "rate_limit": Text("rate_limit"),
+    "user": Text("user"),
+    "worker": Text("worker"),
+}
+# Waiting of single records, while the others go on: not worth a word behind the state.
+_ROUTINE = frozenset({"retry"})
+
 
 def name(state: str, lang: str) -> str:
     """A state in the language of the shell; as it is when unknown."""
@@ -44,7 +66,12 @@ def state_line(task: Summary, lang: str) -> str:
     """The state with its reason: `paused: the password is refused`."""
     why = reason_text(task, lang)
     state = short_state(task, lang)
-    return f"{state}: {why}" if why else state
+    return explained(state, why, lang) if why else state
+
+
+def explained(what: str, why: str, lang: str) -> str:
+    """`what: why`, with the colon of the language."""
+    return Text("{what}: {why}", {"what": what, "why": why}).render(lang)
 
 
 def short_state(task: Summary, lang: str) -> str:
@@ -52,6 +79,30 @@ def short_state(task: Summary, lang: str) -> str:
     if task.get("cancelling") and not has_ended(task):
         return _CANCELLING.render(lang)
     return name(task["state"], lang)
+
+
+def coded_state(task: Summary, lang: str) -> str:
+    """`paused (auth)`, `running (network)`: with the code of its reason, or of what it waits for."""
+    reason = task.get("reason")
+    waiting = [code for code in waiting_codes(task) if code not in _ROUTINE]
+    code = reason["code"] if reason else next(iter(waiting), "")
+    state = short_state(task, lang)
+    if not code or (has_ended(task) and not reason):
+        return state
+    shown = _CODES[code].render(lang) if code in _CODES else code
+    return Text("{state} ({code})", {"state": state, "code": shown}).render(lang)
+
+
+def waiting_codes(task: Summary) -> tuple[str, ...]:
+    """The codes of what the task waits for, each once, in the order of the alphabet."""
+    return tuple(sorted({waiting["code"] for waiting in task.get("waiting") or ()}))
+
+
+def time_left(task: Summary) -> float | None:
+    """Seconds until the task's end; None where nobody can tell, as while the network is down."""
+    if task["state"] not in ("preparing", "running") or "network" in waiting_codes(task):
+        return None
+    return task.get("eta_s")
 
 
 def has_ended(task: Summary) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
-from batch_infer.render.states import name
+from batch_infer.render.states import name, time_left
 
 if TYPE_CHECKING:
     from batch_infer.render.shapes import Load, Summary
@@ -32,7 +32,7 @@ def progress(task: Summary, lang: str) -> str:
         parts.append(Text("merged {share}", {"share": merged}).render(lang))
     if task["state"] in ("preparing", "running"):
         parts.append(numbers.rate(task.get("rate_per_s") or 0))
-        eta = task.get("eta_s")
+        eta = time_left(task)
         if eta is not None:
             parts.append(Text("{time} left", {"time": numbers.duration(eta)}).render(lang))
     return " · ".join(parts)
@@ -116,7 +116,6 @@ def load(daemon: Load, lang: str) -> str:
 def fields(task: Summary, lang: str, now: float) -> list[Field]:
     """Everything about a task but its state and progress, as (label, value); what is unknown is absent."""
     states = chunk_states(task, lang)
-    read = task.get("bytes") or {}
     quota = task.get("quota") or {}
     cost = task.get("cost")
     rows: list[tuple[Text, str]] = [
@@ -125,16 +124,23 @@ def fields(task: Summary, lang: str, now: float) -> list[Field]:
         (Text("tokens"), tokens(task, lang)),
         (Text("cost"), "" if cost is None else numbers.cost(cost)),
         (Text("requests"), _requests(task, lang)),
-        (
-            Text("input read"),
-            f"{numbers.size(read['read'])} / {numbers.size(read['total'])}"
-            if "read" in read and "total" in read
-            else "",
-        ),
+        (Text("input read"), _input_read(task, lang)),
         (Text("quota"), " · ".join(f"{key}: {value}" for key, value in quota.items())),
-        *((Text("waits for"), line) for line in waits(task, lang, now)),
+        *((Text("waiting"), line) for line in waits(task, lang, now)),
     ]
     return [(label.render(lang), value) for label, value in rows if value]
+
+
+def _input_read(task: Summary, lang: str) -> str:
+    """`2.0 KiB / 4.0 KiB`, and where a cancelled task stopped reading."""
+    read, unread = task.get("bytes") or {}, task.get("unread")
+    parts = []
+    if "read" in read and "total" in read:
+        parts.append(f"{numbers.size(read['read'])} / {numbers.size(read['total'])}")
+    if unread:
+        line = numbers.count(unread["line"])
+        parts.append(Text("not read: from line {line} on", {"line": line}).render(lang))
+    return " · ".join(parts)
 
 
 def _requests(task: Summary, lang: str) -> str:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
 from batch_infer.render.columns import cut, table
-from batch_infer.render.states import name, short_state, state_line
+from batch_infer.render.pauses import pause_steps
+from batch_infer.render.states import coded_state, name, state_line, time_left
 from batch_infer.render.task_fields import fields, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from batch_infer.render.shapes import Chunk, Counts, Summary
 
 REASON_CELLS = 60
+INVALID_INPUT = "invalid_input"  # the class of records whose input line cannot be sent
 
 
 def task_list(tasks: Sequence[Summary], lang: str, *, reasons: bool = False) -> list[str]:
@@ -35,12 +37,10 @@ def task_list(tasks: Sequence[Summary], lang: str, *, reasons: bool = False) -> 
     rows = [[text.render(lang) for text in head]]
     for task in tasks:
         counts = task["counts"]
-        eta = task.get("eta_s")
+        eta = time_left(task)
         moving = task["state"] in ("preparing", "running")
-        state = cut(state_line(task, lang), REASON_CELLS) if reasons else short_state(task, lang)
-        reason = task.get("reason")
-        if reason and not reasons:
-            state = f"{state} ({reason['code']})"
+        explained = reasons and task.get("reason")
+        state = cut(state_line(task, lang), REASON_CELLS) if explained else coded_state(task, lang)
         rows.append(
             [
                 task["task_id"],
@@ -51,7 +51,7 @@ def task_list(tasks: Sequence[Summary], lang: str, *, reasons: bool = False) -> 
                 numbers.count(counts.get("error", 0)),
                 numbers.count(counts.get("missing", 0)),
                 numbers.rate(task.get("rate_per_s") or 0) if moving else "",
-                numbers.duration(eta) if moving and eta is not None else "",
+                numbers.duration(eta) if eta is not None else "",
             ]
         )
     return table(rows, right=range(2, 9))
@@ -118,19 +118,22 @@ def end_summary(task: Summary, lang: str) -> list[str]:
     return [title.render(lang), *table(rows, indent="  ")]
 
 
-def next_steps(task: Summary) -> list[Text]:
-    """What to do about a task that did not end well; empty when there is nothing to do."""
+def next_steps(task: Summary, error_classes: Collection[str] = ()) -> list[Text]:
+    """What to do about a task that did not end well; empty when there is nothing to do.
+
+    `error_classes` are those of the records in the error file, as far as they are known.
+    """
     values = {"id": task["task_id"]}
     counts = task["counts"]
-    reason = task.get("reason")
-    if task["state"] == "paused" and reason and reason["code"] == "user":
-        return [Text("to go on: batch_infer -resume {id}", values)]
     if task["state"] == "paused":
-        return [
-            Text("when it is mended: batch_infer -resume {id}", values),
-            Text("with other credentials or limits: batch_infer -resume {id} -config FILE", values),
-        ]
+        return pause_steps(task)
     if task["state"] == "completed" and (counts.get("error") or counts.get("missing")):
+        if set(error_classes) == {INVALID_INPUT} and not counts.get("missing"):
+            file = PurePath(task.get("outputs") or "", f"error_retry{task.get('round', 0)}.jsonl")
+            return [
+                Text("these input lines are not valid; what is wrong with each: {file}", {"file": str(file)}),
+                Text("correct them in the input, and submit it under a new task-id"),
+            ]
         return [Text("to try the failed and missing records again: batch_infer -retry {id}", values)]
     if task["state"] == "failed":
         return [Text("the log says more: batch_infer -logs {id}", values)]
@@ -185,7 +188,11 @@ def _files(task: Summary, lang: str) -> list[tuple[str, str]]:
         "missing_records.jsonl": counts.get("missing", 0),
     }
     named = [
-        Text("{file} ({n} lines)", {"file": file, "n": numbers.count(n)}).render(lang)
+        (
+            Text("{file} (1 line)", {"file": file})
+            if n == 1
+            else Text("{file} ({n} lines)", {"file": file, "n": numbers.count(n)})
+        ).render(lang)
         for file, n in lines.items()
     ]
     rows = [*named, "report.json"]

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
 from batch_inferd.config.expand import is_reference
 from batch_inferd.config.schema import Config, Model
-from batch_inferd.services.credentials import NO_PASSWORD, Credential
+from batch_inferd.services.credentials import NO_PASSWORD, Credential, proxy_key
 from batch_inferd.services.profile import Profile
 from batch_inferd.services.proxies import has_password
 from batch_inferd.services.resolve import Resolved
@@ -40,7 +41,9 @@ def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
         "messages_key": resolved.messages_key,
         "backend": resolved.backend,
         "backend_reason": resolved.backend_reason.to_wire(),
-        "proxy": LITERAL if proxy and has_password(proxy) else proxy,
+        "proxy": {**LITERAL, "key": proxy_key(resolved.credential)}
+        if proxy and has_password(proxy)
+        else proxy,
         "max_concurrency": resolved.max_concurrency,
         "notes": [note.to_wire() for note in resolved.notes],
         "warnings": [warning.to_wire() for warning in resolved.warnings],
@@ -51,7 +54,8 @@ def restore(stored: dict[str, Any], credential: Credential, *, test_base_url: st
     """The `Resolved` that `stored` was taken of, with its secrets back from `credential`.
 
     `test_base_url` is where the embedded test service listens now, when the task uses it.
-    Raises ValueError for what is no snapshot.
+    Raises ValueError for what is no snapshot, and ConfigError when the credential lacks the proxy: the
+    calls must not go another way.
     """
     try:
         return _restore(stored, credential, test_base_url)
@@ -70,7 +74,7 @@ def _restore(stored: dict[str, Any], credential: Credential, test_base_url: str 
     }
     config["model"] = msgspec.convert(model, Model)
     profile = msgspec.convert(stored["profile"], Profile)
-    proxy = stored["proxy"]
+    proxy, secret_proxy = _proxy(stored["proxy"], credential)
     return Resolved(
         config=msgspec.convert(config, Config),
         profile=profile,
@@ -81,12 +85,29 @@ def _restore(stored: dict[str, Any], credential: Credential, test_base_url: str 
         messages_key=stored["messages_key"],
         backend=stored["backend"],
         backend_reason=Text.from_wire(stored["backend_reason"]),
-        credential=credential,
-        proxy=credential.proxy if proxy == LITERAL else proxy,
+        credential=msgspec.structs.replace(credential, proxy=secret_proxy, proxies={}),
+        proxy=proxy,
         max_concurrency=stored["max_concurrency"],
         notes=tuple(Text.from_wire(note) for note in stored["notes"]),
         warnings=tuple(Text.from_wire(warning) for warning in stored["warnings"]),
     )
+
+
+def _proxy(stored: Any, credential: Credential) -> tuple[str | None, str | None]:
+    """The proxy, and once more if it has a password. Older snapshots have no key: they had one proxy."""
+    if not isinstance(stored, dict):
+        return stored, None
+    known: dict[str | None, str | None] = {proxy_key(credential): credential.proxy}
+    known.update(credential.proxies)
+    found = known.get(stored["key"]) if "key" in stored else credential.proxy
+    if found is None:
+        raise ConfigError(
+            Text(
+                "the login for this task's proxy is not on this machine; "
+                "resume the task with its config to send it again"
+            )
+        )
+    return found, found
 
 
 def identity(stored: dict[str, Any], input_path: str) -> str:

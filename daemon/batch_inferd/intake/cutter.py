@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_inferd.intake.source import BLOCK
 from batch_inferd.journal.names import chunk_folder, chunk_name
@@ -17,8 +17,19 @@ from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory, read_at, sync, write_all
 from batch_inferd.store.taskdb import ChunkRow
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CHUNK_BYTES = 64 * 1024 * 1024
 _ZEROES = {"answered": 0, "error": 0, "missing": 0, "retries": 0, "tokens_in": 0, "tokens_out": 0}
+
+
+class CutStopped(Exception):  # noqa: N818  it was asked for
+    """The stop flag was set: what was cut or compared so far does not count."""
+
+
+class InputShrunk(Exception):  # noqa: N818  said of the input
+    """The input has become shorter than its pinned length."""
 
 
 class Position(NamedTuple):
@@ -49,12 +60,21 @@ def after(row: ChunkRow, records_before: int) -> Position:
 
 
 def cut(
-    directory: Directory, source: int, size: int, start: Position, *, per_chunk: int, limit: int, count: int
+    directory: Directory,
+    source: int,
+    size: int,
+    start: Position,
+    *,
+    per_chunk: int,
+    limit: int,
+    count: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[ChunkRow], Position]:
     """Cut up to `count` chunks from descriptor `source`, whose pinned length is `size` bytes.
 
-    `limit` is the number of records of the whole task (0: all). Chunk files and their folders are
-    durable when this returns. Raises OSError.
+    `limit` is the number of records of the whole task (0: all); `stop` is asked before each block.
+    Chunk files and their folders are durable when this returns. Raises OSError, InputShrunk, CutStopped:
+    then no chunk counts, and cutting again from `start` writes their files anew.
     """
     rows: list[ChunkRow] = []
     folders: set[str] = set()
@@ -68,7 +88,7 @@ def cut(
         name = chunk_name(at.chunk)
         fd = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            piece, chain = _copy_slice(source, fd, at, size, most, name)
+            piece, chain = _copy_slice(source, fd, at, size, most, name, stop)
             sync(fd, name)
         finally:
             os.close(fd)
@@ -91,17 +111,20 @@ def is_end(at: Position, size: int, limit: int) -> bool:
 
 
 def _copy_slice(
-    source: int, target: int, at: Position, size: int, most: int, name: str
+    source: int, target: int, at: Position, size: int, most: int, name: str, stop: Callable[[], bool]
 ) -> tuple[_Slice, str]:
     digest = hashlib.sha256(at.chain.encode())
     lines = records = blank = done = 0
+    ended = True  # the last byte so far is a newline
     filled = False  # the line that is being read has something besides white space
     first = at.line == 1
     finished = False
     while not finished and at.offset + done < size:
+        if stop():
+            raise CutStopped
         block = read_at(source, min(BLOCK, size - at.offset - done), at.offset + done)
         if not block:
-            break
+            raise InputShrunk
         begin = 0
         while True:
             newline = block.find(b"\n", begin)
@@ -124,24 +147,28 @@ def _copy_slice(
         digest.update(piece)
         write_all(target, piece, name)
         done += len(piece)
-    if done and not finished and _last_byte(source, at.offset + done - 1) != b"\n":
+        ended = piece.endswith(b"\n")
+    if not ended:
         lines += 1  # the input's last line has no newline
         records += filled
         blank += not filled
     return _Slice(done, lines, records, blank), digest.hexdigest()
 
 
-def _last_byte(source: int, offset: int) -> bytes:
-    return read_at(source, 1, offset)
+def verify(
+    directory: Directory, source: int, rows: list[ChunkRow], *, stop: Callable[[], bool] = lambda: False
+) -> int | None:
+    """Compare what was cut with the input as it is now; the first chunk that differs, or None.
 
-
-def verify(directory: Directory, source: int, rows: list[ChunkRow]) -> int | None:
-    """Compare what was cut with the input as it is now; the first chunk that differs, or None."""
+    `stop` is asked before each block. Raises OSError, CutStopped.
+    """
     chain = ""
     for row in rows:
         digest = hashlib.sha256(chain.encode())
         left, offset = row.bytes, row.offset
         while left:
+            if stop():
+                raise CutStopped
             block = read_at(source, min(BLOCK, left), offset)
             if not block:
                 return row.n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
+from batch_inferd.lines import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCK = 1024 * 1024
+HEAD = 64 * 1024  # bytes that are looked at before a warning
+HEAD_RECORDS = 100
 
 
 class Pin(NamedTuple):
@@ -83,10 +87,14 @@ def unchanged(pinned: Pin) -> bool:
         return False
 
 
-def looks_like_text(path: str) -> Text | None:
-    """A warning when the file begins as no JSONL does: UTF-16, gzip, zip, or a JSON array."""
+def input_warning(path: str) -> Text | None:
+    """A warning when the file begins as no JSON Lines do; the first that fits.
+
+    UTF-16, gzip, zip, a JSON array, no record at all, or no JSON object in the first 100 records of
+    its first 64 KiB. Blocks. Raises OSError.
+    """
     with Path(path).open("rb") as file:
-        head = file.read(4096)
+        head = file.read(HEAD + 1)
     for magic, kind in (
         (b"\xff\xfe", "UTF-16"),
         (b"\xfe\xff", "UTF-16"),
@@ -100,7 +108,25 @@ def looks_like_text(path: str) -> Text | None:
             )
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         return Text("the input begins with '[': JSON Lines has one object a line, not one array")
-    return None
+    whole = len(head) <= HEAD
+    lines = head.removeprefix(BOM).split(b"\n")
+    if not whole:
+        lines.pop()  # it may be cut
+    records = [line for line in lines if line.strip()][:HEAD_RECORDS]
+    if not records:
+        return Text("the input is empty") if whole else None
+    if any(_is_object(line) for line in records):
+        return None
+    if len(records) == 1:
+        return Text("the first line of the input is no JSON object (a CSV?)")
+    return Text("none of the first {n} lines is a JSON object (a CSV?)", {"n": len(records)})
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def count_records(path: str, start: int, end: int, stop: Callable[[], bool], limit: int) -> tuple[int, bool]:

@@ -1,6 +1,7 @@
-"""The list of a chunk's damaged journal lines, `chunk_N.quarantine`, for people to look at.
+"""What was set aside of a chunk's journals, `chunk_N.quarantine`, for people to look at.
 
-The program reads it only to list no line twice. The journals themselves are left as they are.
+Damaged lines are listed, and stay in their journals as they are; the program reads the list only to
+list none twice. Extra terminal records were moved here, whole (see `extras.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from batch_inferd.journal.scan import Scanned
 
 _SHOWN_BYTES = 4096
+_EXTRA = "extra"
 
 
 class _Listed(msgspec.Struct, frozen=True):
-    """One damaged line: its journal, where it stands (bytes), why, and how it begins."""
+    """One line: its journal, where it stands or stood (bytes), why, and how it begins; all of an extra."""
 
     journal: str
     offset: int
@@ -40,38 +42,47 @@ class Quarantine:
         self._torn = False  # a crash left the file's last line unfinished
         self._known = self._read()
 
-    def _read(self) -> set[tuple[str, int]]:
-        known: set[tuple[str, int]] = set()
+    def _read(self) -> set[tuple[str, int, int]]:
+        known: set[tuple[str, int, int]] = set()
         try:
-            data = self._directory.read(self._name)
+            fd = self._directory.open(self._name, os.O_RDONLY)
         except FileNotFoundError:
             return known
-        self._torn = not data.endswith(b"\n")
-        for line in data.split(b"\n"):
-            try:
-                listed = msgspec.json.decode(line, type=_Listed)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue  # torn when it was written: it is listed once more
-            known.add((listed.journal, listed.offset))
+        with os.fdopen(fd, "rb") as file:
+            for line in file:
+                self._torn = not line.endswith(b"\n")
+                try:
+                    listed = msgspec.json.decode(line, type=_Listed)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue  # torn when it was written: it is listed once more
+                if listed.fault != _EXTRA:
+                    known.add((listed.journal, listed.offset, listed.length))
         return known
 
     def add(self, journal: str, fd: int, scanned: Scanned) -> None:
         """List a damaged line of `journal`, open at `fd`, unless it is listed. Durable. Raises OSError."""
-        if (journal, scanned.offset) in self._known:
+        key = (journal, scanned.offset, scanned.length)
+        if key in self._known:
             return
-        begins = read_range(fd, scanned.offset, min(scanned.length, _SHOWN_BYTES))
-        listed = _Listed(
-            journal,
-            scanned.offset,
-            scanned.length,
-            scanned.fault or "",
-            begins.decode("utf-8", "backslashreplace"),
-        )
+        self._append(journal, fd, [scanned], scanned.fault or "", _SHOWN_BYTES)
+        self._known.add(key)
+
+    def add_extras(self, journal: str, fd: int, lines: list[Scanned]) -> None:
+        """List lines that will be taken out of `journal`, open at `fd`, whole. Durable. Raises OSError."""
+        self._append(journal, fd, lines, _EXTRA, None)
+
+    def _append(self, journal: str, fd: int, lines: list[Scanned], fault: str, most: int | None) -> None:
         out = self._directory.open(self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            write_all(out, b"\n" * self._torn + msgspec.json.encode(listed) + b"\n", self._name)
-            self._torn = False
+            for line in lines:
+                length = line.length if most is None else min(line.length, most)
+                begins = read_range(fd, line.offset, length).decode("utf-8", "backslashreplace")
+                listed = _Listed(journal, line.offset, line.length, fault, begins)
+                write_all(out, b"\n" * self._torn + msgspec.json.encode(listed) + b"\n", self._name)
+                self._torn = False
             sync(out, self._name)
+        except OSError:
+            self._torn = True  # perhaps: an empty line more does no harm
+            raise
         finally:
             os.close(out)
-        self._known.add((journal, scanned.offset))

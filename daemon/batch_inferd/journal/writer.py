@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -105,8 +106,19 @@ class JournalWriter:
             raise BrokenJournal(errno.EBADF, "the journal is closed", self.name)
 
     def close(self) -> None:
-        """Give the file back, without a sync; waits for one that runs."""
+        """Give the file back, without a sync; waits for one that runs. A journal without a byte is removed.
+
+        Raises OSError, as a network file system may tell only now what it could not write.
+        """
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            if self._fd < 0:
+                return
+            fd, self._fd = self._fd, -1
+            try:
+                empty = os.fstat(fd).st_size == 0
+            finally:
+                os.close(fd)
+            if empty and self._directory.still_there():
+                # The name is this lease's own: it cannot be anybody else's file.
+                with contextlib.suppress(OSError):
+                    self._directory.unlink(self.name)

@@ -53,7 +53,7 @@ class ChunkMerger:
 
     directory: Directory
     round: int
-    cancelled: bool  # a record without a terminal record is pending, not a problem
+    cancelled: bool  # what failed in an earlier round only has ended all the same
     outputs: Outputs
     tally: Tally
     problems: Problems
@@ -127,8 +127,7 @@ class ChunkMerger:
                 _copy_line(self.outputs.missing, source, lines.offset[index], lines.length[index])
             else:
                 counts.pending += 1
-                if not self.cancelled:
-                    self.problems.add(row.chunk, row.first_line + index, "no_terminal")
+                self.problems.add(row.chunk, row.first_line + index, "no_terminal")
         return counts
 
     @staticmethod

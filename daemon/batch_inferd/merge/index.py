@@ -150,11 +150,11 @@ class Terminals:
         if answered:
             self._tally.extras += newer  # it ended again after it was answered
             return False
-        if kind == ANSWER:
-            self._tally.extras += not newer
+        if kind == ANSWER or newer:
+            self._tally.extras += kind == ANSWER and not newer
+            self._double[index] = 0  # what doubled was a failure of another round
             return True
-        self._double[index] = self._double[index] if not newer else 0
-        return newer
+        return False
 
     def failure(self, index: int) -> str:
         """The class of an error."""

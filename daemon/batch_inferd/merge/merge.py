@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from batch_inferd.journal.names import chunk_folder, list_journals
 from batch_inferd.merge.chunk import ChunkMerger, MergeChunk, Outputs
 from batch_inferd.merge.outputs import FileFacts, OutputFile
-from batch_inferd.merge.publish import MISSING, OUTPUT, REPORT, close_stage, error_file, open_stage
+from batch_inferd.merge.publish import (
+    MISSING,
+    OUTPUT,
+    REPORT,
+    close_stage,
+    error_file,
+    new_stage,
+)
 from batch_inferd.merge.report import ChunkLines, Header, write_report
 from batch_inferd.merge.tally import Counts, Problems, Tally
 
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class MergeStopped(Exception):  # noqa: N818  it was asked for
-    """The stop flag was set; what is staged so far will be removed by the next merge."""
+    """The stop flag was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +40,15 @@ class MergeResult:
     """What was staged. `files` is what to commit and then to give to `publish`: name -> size and digest.
 
     When `identity` is false the task is not done; `problems` holds the first hundred of
-    `problem_count` reasons, each {"chunk", "line" (of the input, null: the whole chunk), "what", …}.
+    `problem_count` reasons, each {"chunk", "line" (of the input, null: the whole chunk), "what", …}, and
+    `problem_chunks` the numbers of all chunks with problems, in order, at most 10,000.
     """
 
     generation: int
     identity: bool
     problems: list[dict[str, Any]]
     problem_count: int
+    problem_chunks: list[int]
     counts: Counts
     tally: Tally
     input: FileFacts
@@ -66,45 +75,48 @@ def merge_task(
         chunks: all chunks in order of their number; drawn one by one.
         generation: grows with every publication of the task.
         round: 0, then 1 with the first `-retry`; what failed in earlier rounds only has not ended.
-        header: what the report says beside what is counted here. In state "cancelled", a record that
-            has not ended is pending, or as an earlier round left it, and no problem.
+        header: what the report says beside what is counted here. In state "cancelled", what failed in
+            an earlier round, and did not end in this one, counts as it was left there.
         input_bytes: the pinned size of the input, all of which the chunks must hold; None where
             test_lines or a cancel left some of it unread.
         progress: called with the number of chunks done, after each.
         stop: looked at before each chunk.
 
-    Raises OSError, MergeStopped. Then the stage is left as it is, and nothing was published.
+    Raises OSError, MergeStopped. Then nothing was published, and the stage is removed as far as possible.
     """
-    stage = open_stage(merged, generation)
-    names = (OUTPUT, error_file(round), MISSING)
-    tally, problems = Tally(), Problems()
-    source = _Input()
-    opened: list[OutputFile | ChunkLines] = []
-    try:
-        outputs = [OutputFile(merged, f"{stage}/{name}") for name in names]
-        opened += outputs
-        listing = ChunkLines(merged, stage)
-        opened.append(listing)
-        merger = ChunkMerger(
-            directory, round, header.state == "cancelled", Outputs(*outputs), tally, problems, source.add
-        )
-        _merge_chunks(merger, chunks, listing, progress, stop)
-        if input_bytes is not None and source.bytes != input_bytes:
-            problems.add(None, None, "input_bytes", found=source.bytes, pinned=input_bytes)
-        files = {name: out.finish() for name, out in zip(names, outputs, strict=True)}
-        files[REPORT] = write_report(
-            merged, stage, header=header, round=round, generation=generation, tally=tally,
-            problems=problems, digests={"input": source.facts(), **files}, chunks=listing,
-        )  # fmt: skip
-        close_stage(merged, generation)
-    finally:
-        for file in opened:
-            file.abandon()
+    with new_stage(merged, generation) as stage:
+        names = (OUTPUT, error_file(round), MISSING)
+        tally, problems = Tally(), Problems()
+        source = _Input()
+        opened: list[OutputFile | ChunkLines] = []
+        try:
+            outputs = []
+            for name in names:
+                outputs.append(OutputFile(merged, f"{stage}/{name}"))
+                opened.append(outputs[-1])
+            listing = ChunkLines(merged, stage)
+            opened.append(listing)
+            merger = ChunkMerger(
+                directory, round, header.state == "cancelled", Outputs(*outputs), tally, problems, source.add
+            )
+            _merge_chunks(merger, chunks, listing, progress, stop)
+            if input_bytes is not None and source.bytes != input_bytes:
+                problems.add(None, None, "input_bytes", found=source.bytes, pinned=input_bytes)
+            files = {name: out.finish() for name, out in zip(names, outputs, strict=True)}
+            files[REPORT] = write_report(
+                merged, stage, header=header, round=round, generation=generation, tally=tally,
+                problems=problems, digests={"input": source.facts(), **files}, chunks=listing,
+            )  # fmt: skip
+            close_stage(merged, generation)
+        finally:
+            for file in opened:
+                file.abandon()
     return MergeResult(
         generation,
         not problems.count,
         problems.first,
         problems.count,
+        sorted(problems.chunks),
         tally.counts,
         tally,
         source.facts(),

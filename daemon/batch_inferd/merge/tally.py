@@ -115,16 +115,23 @@ class Tally:
 
 
 class Problems:
-    """What speaks against the identity: all are counted, the first hundred are kept."""
+    """What speaks against the identity: all are counted, the first hundred are kept.
+
+    `chunks` has the numbers of all chunks with problems, but never more than the first `KEPT_CHUNKS`.
+    """
 
     KEPT = 100
+    KEPT_CHUNKS = 10_000
 
     def __init__(self) -> None:
         self.count = 0
+        self.chunks: set[int] = set()
         self.first: list[dict[str, Any]] = []
 
     def add(self, chunk: int | None, line: int | None, what: str, **detail: Any) -> None:
         """Note a problem with line `line` of the input; None: with the chunk, or the task, as a whole."""
         self.count += 1
+        if chunk is not None and len(self.chunks) < self.KEPT_CHUNKS:
+            self.chunks.add(chunk)
         if len(self.first) < self.KEPT:
             self.first.append({"chunk": chunk, "line": line, "what": what, **detail})

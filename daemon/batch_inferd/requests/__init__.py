@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol import rpc
+from batch_infer.protocol.errors import DaemonUnavailable
+from batch_infer.protocol.text import Text
 from batch_inferd.requests import (
     cancel,
     config_variables,
@@ -20,11 +22,26 @@ from batch_inferd.requests import (
 
 if TYPE_CHECKING:
     from batch_inferd.app import App
-    from batch_inferd.server.peer import Handler
+    from batch_inferd.server.peer import Handler, Peer
+
+
+_BEGIN = frozenset({rpc.SUBMIT, rpc.RESUME, rpc.RETRY})  # refused by a daemon that is ending
 
 
 def handlers(app: App) -> dict[str, Handler]:
     """Method name -> handler, bound to the application."""
+    return {method: partial(_guarded, app, method, handler) for method, handler in _all(app).items()}
+
+
+async def _guarded(app: App, method: str, handler: Handler, params: dict[str, Any], peer: Peer) -> Any:
+    if app.stopping or (app.draining and method in _BEGIN):
+        raise DaemonUnavailable(
+            Text("the daemon is ending"), hints=(Text("give the command again: it starts a new one"),)
+        )
+    return await handler(params, peer)
+
+
+def _all(app: App) -> dict[str, Handler]:
     return {
         rpc.CONFIG_VARIABLES: partial(config_variables.handle, app),
         rpc.SUBMIT: partial(submit.handle, app),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from batch_infer.protocol.errors import TaskConflict
 from batch_infer.protocol.text import Text
 from batch_inferd.requests.params import string
-from batch_inferd.tasks import states
+from batch_inferd.tasks import opening, states
 
 if TYPE_CHECKING:
     from batch_inferd.app import App
@@ -26,6 +26,14 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
                     Text("its outputs are in {path}", {"path": str(app.context.workspace.merged / task_id)}),
                 ),
             )
+        if task.state == states.MERGING and not task.cancelling:
+            raise TaskConflict(
+                Text(
+                    "the task {id} is being merged: nothing is sent any more, and it is about to end",
+                    {"id": task_id},
+                )
+            )
         if task.state != states.CANCELLED and not task.cancelling:
+            await opening.adopt(task)
             await task.cancel()
         return {"state": task.state, "cancelling": task.cancelling}

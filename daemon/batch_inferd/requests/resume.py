@@ -38,9 +38,8 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
                 )
             await submitting.mend(task, prepared)
             warnings = [text.to_wire() for text in (*prepared.warnings, *prepared.notes)]
-        await opening.adopt(task)
-        if task.state == states.PAUSED and await opening.ensure_plan(task):
-            await task.resume()
+        if task.state == states.PAUSED or not task.is_driven:
+            await opening.go_on(task, by_person=True)
         return {
             "state": task.state,
             "reason": task.reason.to_json() if task.reason else None,

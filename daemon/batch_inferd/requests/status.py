@@ -17,6 +17,7 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
     task = await app.registry.find(string(params, "task_id"))
     cursor = params.get("cursor")
     size = limit(params)
-    rows = await task.db.page(cursor if isinstance(cursor, int) else 0, size)
+    async with task.opened():
+        rows = await task.db.page(cursor if isinstance(cursor, int) else 0, size)
     chunks = [chunk_summary(task, row) for row in rows]
     return summary(task) | {"chunks": chunks, "next": rows[-1].n if len(rows) == size else None}

@@ -17,7 +17,8 @@ class Account:
 
     def __init__(self, fingerprint: str) -> None:
         self.fingerprint = fingerprint
-        self.hold_until = 0.0  # wall time, from Retry-After
+        self._hold = 0.0  # monotonic, from Retry-After
+        self.hold_until = 0.0  # the same as wall time, as it was when it was asked for
         self.quota: dict[str, str] = {}  # the x-ratelimit headers seen last
         self.waiting: dict[str, Any] | None = None  # what a worker's calls on it wait for
         self.probe_at: float | None = None  # monotonic; credit is gone until then
@@ -30,11 +31,11 @@ class Account:
         self._bounds = (0, 0)
 
     def set_limits(self, limits: list[tuple[int, int, float | None]]) -> None:
-        """From (concurrency, max_concurrency, rpm) of each task: the widest window, the strictest rpm."""
+        """From (concurrency, max_concurrency, rpm) of each task that runs: the strictest of each holds."""
         if not limits:
             return
-        start = max(limit[0] for limit in limits)
-        maximum = max(limit[1] for limit in limits)
+        maximum = min(limit[1] for limit in limits)
+        start = min(maximum, max(limit[0] for limit in limits))
         self.rpm = min((limit[2] for limit in limits if limit[2]), default=None)
         if self._bounds == (0, 0):
             self._window = Aimd(start, maximum)
@@ -58,13 +59,18 @@ class Account:
             now=monotonic,
         )
         retry_after = seen.get("retry_after")
-        if retry_after:
-            self.hold_until = max(self.hold_until, wall + float(retry_after))
+        if retry_after and monotonic + float(retry_after) > self._hold:
+            self._hold = monotonic + float(retry_after)
+            self.hold_until = wall + float(retry_after)
         self.waiting = seen.get("waiting")
         self.quota.update(seen.get("quota") or {})
         if self.probing and seen.get("ok"):
             self.probing = False
             self._probe_interval = PROBE_FIRST_S
+
+    def is_held(self, monotonic: float) -> bool:
+        """Whether the service asked to wait still."""
+        return self._hold > monotonic
 
     def credit_gone(self, monotonic: float) -> float:
         """The service says that the credit is spent; returns the seconds until the next probe."""
@@ -74,8 +80,13 @@ class Account:
         self.probe_at = monotonic + self._probe_interval
         return self._probe_interval
 
-    def resumed(self) -> None:
-        """A person resumed a task on it: try at once."""
+    def probe_soon(self, monotonic: float) -> None:
+        """A task was found that waits for credit: try it without much delay."""
+        if self.probe_at is None and not self.probing:
+            self.probe_at = monotonic
+
+    def unblock(self) -> None:
+        """A person submits or resumes a task on it: try at once."""
         self.blocked = False
         self.probe_at = None
 
@@ -84,7 +95,7 @@ class Account:
         self.probe_at = None
         self.probing = True
 
-    def waiting_text(self, wall: float) -> dict[str, Any] | None:
+    def waiting_text(self, monotonic: float) -> dict[str, Any] | None:
         """What calls on it wait for, in the shape of a summary's `waiting`."""
         if self.waiting and self.waiting.get("code") == "network":
             text = Text(
@@ -94,7 +105,7 @@ class Account:
             return self.waiting | {"text": text.to_wire()}
         if self.waiting:
             return self.waiting
-        if self.hold_until > wall:
+        if self.is_held(monotonic):
             return {
                 "code": "rate_limit",
                 "text": Text("the service asked to wait (rate limit)").to_wire(),

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,10 +21,10 @@ from batch_inferd.scheduling.account import Account
 from batch_inferd.scheduling.worker_process import WorkerProcess
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import disk_errno
-from batch_inferd.tasks import states
 from batch_inferd.tasks.states import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from batch_inferd.seams.clock import Clock
@@ -39,11 +39,25 @@ _MIN_LEASES = 16  # per task and worker, however small the window
 _MAX_PER_ROUND = 64  # grants of one round: bounds the messages to a worker
 
 
+class Hooks(Protocol):
+    """What the dispatcher asks of whoever knows all tasks, not only those that run."""
+
+    def all_tasks(self) -> Iterable[Task]:
+        """Every task of the workspace."""
+
+    async def go_on(self, task: Task) -> None:
+        """Let a task that rests go on, if it is at home here and has what it needs. Never raises."""
+
+    async def gone(self, task: Task) -> None:
+        """The task's folder was removed or replaced."""
+
+
 class Dispatcher:
     """Accounts, workers and leases. Made once a daemon; `start` runs its loop."""
 
-    def __init__(self, folder: Path, clock: Clock, events: Events) -> None:
+    def __init__(self, folder: Path, clock: Clock, events: Events, hooks: Hooks) -> None:
         self._folder = folder
+        self._hooks = hooks
         self._clock = clock
         self._events = events
         self.workers: list[WorkerProcess] = []
@@ -66,15 +80,15 @@ class Dispatcher:
     def add(self, task: Task) -> None:
         """A task wants to be served."""
         self.tasks[task.uuid] = task
-        self._limits(task.account)
-        self.account(task.account).resumed()
         # A worker that was told to stop sending (401) begins again when its account is told anew.
         self._told = {key: value for key, value in self._told.items() if key[1] != task.account}
         self.wake()
 
     def remove(self, task: Task) -> None:
-        """A task has ended."""
-        self.tasks.pop(task.uuid, None)
+        """A task has ended, or its folder is gone: nothing of it stays here but leases that end."""
+        if self.tasks.get(task.uuid) is not task:
+            return
+        del self.tasks[task.uuid]
         self._known_plans = {key for key in self._known_plans if key[1] != task.uuid}
         for worker in self.workers:
             worker.send("forget", {"task": task.uuid})
@@ -82,6 +96,11 @@ class Dispatcher:
     def end_task(self, task: Task, mode: str) -> None:
         """Ask the workers to give back the task's chunks: `drain` lets calls in flight finish."""
         for lease in list(task.leases.values()):
+            self._end_lease(lease, mode)
+
+    def _end_lease(self, lease: Lease, mode: str) -> None:
+        if lease.asked_to_end not in (mode, "abort"):
+            lease.asked_to_end = mode
             lease.worker.send("end_lease", {"lease": lease.id, "mode": mode})
 
     def window(self, fingerprint: str) -> int:
@@ -142,6 +161,7 @@ class Dispatcher:
         workers = [worker for worker in self.workers if worker.alive]
         for fingerprint in {task.account for task in self.tasks.values()}:
             tasks = [task for task in active if task.account == fingerprint]
+            self.account(fingerprint).set_limits([_limits(task) for task in tasks])
             await self._serve(self.account(fingerprint), tasks, workers)
 
     # the pool
@@ -220,11 +240,11 @@ class Dispatcher:
                 continue
             for lease in list(self._leases.values()):
                 if lease.worker is worker and lease.task.account == account.fingerprint:
-                    worker.send("end_lease", {"lease": lease.id, "mode": "drain"})
+                    self._end_lease(lease, "drain")
 
     def _tell(self, worker: WorkerProcess, account: Account, slots: int, workers: int) -> None:
         rate = account.rpm / 60.0 / workers if account.rpm else None
-        hold = account.hold_until if account.hold_until > self._clock.now() else None
+        hold = account.hold_until if account.is_held(self._clock.monotonic()) else None
         message = (slots, rate, hold)
         key = (worker.name, account.fingerprint)
         if self._told.get(key) != message:
@@ -242,7 +262,11 @@ class Dispatcher:
             held = len(mine)
             most = max(_MIN_LEASES, 2 * share)
             while backlog < share and held < most and len(wanted) < _MAX_PER_ROUND:
-                row = await task.next_row()
+                try:
+                    row = await task.next_row()
+                except (OSError, sqlite3.Error) as error:
+                    await task.fault(disk_errno(error), str(error))
+                    break
                 if row is None:
                     break
                 wanted.append((task, row))
@@ -254,8 +278,9 @@ class Dispatcher:
                 self.wake()
 
     async def _grant(self, task: Task, row: Any, worker: WorkerProcess) -> None:
-        if not task.directory.still_there():
-            self._events.emit("task.gone", task=task)
+        if task.forgotten or not task.directory.still_there():
+            task.keep(row)
+            await self._hooks.gone(task)
             return
         try:
             lease = await task.grant(row, worker)
@@ -286,6 +311,9 @@ class Dispatcher:
             self._on_blocked(params)
         elif method == "fault":
             self._on_fault(params)
+        elif method == "stopping":
+            worker.stopping = True  # somebody else asked it to end: it gets no chunk any more
+            self.wake()
         elif method == "log":
             for record in params.get("records", ()):
                 self._events.emit("worker.log", worker=worker, record=record)
@@ -299,6 +327,8 @@ class Dispatcher:
                 lease.task.changed()
         for fingerprint, seen in params.get("accounts", {}).items():
             account = self.account(fingerprint)
+            if seen["ok"]:
+                self._credit_is_back(fingerprint)
             account.slots.reported(worker.name, int(seen["slots"]), int(seen["in_flight"]))
             before = account.probing
             account.observe(seen, self._clock.now(), self._clock.monotonic())
@@ -313,6 +343,9 @@ class Dispatcher:
         if lease is not None:
             outcome = "sealed" if method == "sealed" else str(params.get("reason", "released"))
             self._spawn_background(lease.task.lease_ended(lease, outcome, params.get("counts")))
+            if outcome == "no_plan":
+                text = Text("internal error: {error}", {"error": "a worker cannot read the request plan"})
+                self._spawn_background(lease.task.pause(Reason("bug", text)))
             self.wake()
 
     def _on_fault(self, params: dict[str, Any]) -> None:
@@ -344,24 +377,15 @@ class Dispatcher:
 
     def _probe_credit(self, now: float) -> None:
         for account in self.accounts.values():
-            if account.probe_at is None or now < account.probe_at:
-                continue
-            account.start_probe()
-            for task in self.tasks.values():
-                waits = (
-                    task.state == states.PAUSED and task.reason is not None and task.reason.code == "credit"
-                )
-                if task.account == account.fingerprint and waits:
-                    self._spawn_background(task.resume())
+            if account.probe_at is not None and now >= account.probe_at:
+                account.start_probe()
+                self._credit_is_back(account.fingerprint)
 
-    def _limits(self, fingerprint: str) -> None:
-        limits = []
-        for task in self.tasks.values():
-            if task.account == fingerprint:
-                config = task.config["config"]
-                most = min(config["limits"]["max_concurrency"], task.config["max_concurrency"])
-                limits.append((config["execution"]["concurrency"], most, config["limits"]["rpm"]))
-        self.account(fingerprint).set_limits(limits)
+    def _credit_is_back(self, fingerprint: str) -> None:
+        """Or may be: tasks that were paused for want of it go on."""
+        for task in self._hooks.all_tasks():
+            if task.account == fingerprint and task.rests_for("credit") and not task.going_on:
+                self._spawn_background(self._hooks.go_on(task))
 
     def _spawn_background(self, work: Any) -> None:
         job = asyncio.create_task(work)
@@ -389,6 +413,13 @@ def task_lease(task: Task, lease: Lease, version: int) -> dict[str, Any]:
         "round": task.round,
         "plan_version": version,
     }
+
+
+def _limits(task: Task) -> tuple[int, int, float | None]:
+    """(concurrency at first, calls at most, requests a minute) of one task."""
+    config = task.config["config"]
+    most = min(config["limits"]["max_concurrency"], task.config["max_concurrency"])
+    return config["execution"]["concurrency"], most, config["limits"]["rpm"]
 
 
 def _processes(task: Task) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
+_UNREAD_MAX = 16 * 1024 * 1024  # bytes that wait for a worker to read them
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process at once for any signal
 
 OnMessage = Callable[["WorkerProcess", str, dict[str, Any]], None]
@@ -80,13 +81,21 @@ class WorkerProcess:
         )
         self.pid = self._process.pid
         self.started = start_token(self.pid) or ""
-        record = json.dumps({"pid": self.pid, "started": self.started, "boot": boot_id()}).encode()
+        try:
+            await asyncio.to_thread(self._record)
+        except BaseException:
+            self.kill()  # a worker that is not recorded would not be found again
+            await self._process.wait()
+            raise
+        self._reader = asyncio.create_task(self._read(self._process), name=f"worker-{self.pid}")
+
+    def _record(self) -> None:
+        record = {"pid": self.pid, "started": self.started, "boot": boot_id()}
         directory = Directory(self._folder)
         try:
-            directory.write_atomic(f"{self.name}.json", record)
+            directory.write_atomic(f"{self.name}.json", json.dumps(record).encode())
         finally:
             directory.close()
-        self._reader = asyncio.create_task(self._read(self._process), name=f"worker-{self.pid}")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         stream = process.stdout
@@ -133,6 +142,10 @@ class WorkerProcess:
         """Queue a message for it; dropped when it is gone."""
         process = self._process
         if process is None or process.stdin is None or self.exited.is_set() or process.stdin.is_closing():
+            return
+        if process.stdin.transport.get_write_buffer_size() > _UNREAD_MAX:
+            _log.error("worker %s does not read any more and is ended", self.pid)
+            self.kill()
             return
         process.stdin.write(frames.encode(rpc.notification(method, params)))
 

@@ -9,6 +9,7 @@ test can end the fault while the process runs.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from pathlib import Path
@@ -49,17 +50,35 @@ def _check(operation: str, name: str) -> None:
 
 
 class Directory:
-    """An open directory: its handle, path, device and inode. All names are relative to it."""
+    """An open directory: its handle, path, device and inode. All names are relative to it.
+
+    Once it is closed every method that would touch a file raises OSError (EBADF): the path may lead to
+    another task's folder by then.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open an existing directory, not through a symbolic link at its end. Raises OSError."""
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) if _HAS_DIR_FD else -1
-        stat = os.fstat(self.fd) if self.fd >= 0 else os.stat(path)
+        self._closed = False
+        flags = os.O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW
+        self._fd = os.open(path, flags) if _HAS_DIR_FD else None  # None: names go by the path here
+        stat = os.stat(path) if self._fd is None else os.fstat(self._fd)
         self.identity = (stat.st_dev, stat.st_ino)
 
+    @property
+    def handle(self) -> int | None:
+        """The open descriptor; None on systems where names go by the path. Raises OSError once closed."""
+        if self._closed:
+            raise OSError(errno.EBADF, "the directory is closed", str(self.path))
+        return self._fd
+
     def still_there(self) -> bool:
-        """Whether the path still leads to this very directory."""
+        """Whether the path still leads to this very directory. Never once it is closed.
+
+        Only an open handle keeps the inode from being given to another directory.
+        """
+        if self._closed:
+            return False
         try:
             stat = os.stat(self.path, follow_symlinks=False)
         except OSError:
@@ -68,17 +87,19 @@ class Directory:
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         """A file descriptor for `name`. Raises OSError."""
+        handle = self.handle
         _check("open", name)
         flags |= O_CLOEXEC | O_BINARY | O_NOFOLLOW
-        if self.fd >= 0:
-            return os.open(name, flags, mode, dir_fd=self.fd)
+        if handle is not None:
+            return os.open(name, flags, mode, dir_fd=handle)
         return os.open(self.path / name, flags, mode)
 
     def mkdir(self, name: str) -> None:
         """Make a folder (0700) unless it is there. The parent must exist."""
+        handle = self.handle
         try:
-            if self.fd >= 0:
-                os.mkdir(name, 0o700, dir_fd=self.fd)
+            if handle is not None:
+                os.mkdir(name, 0o700, dir_fd=handle)
             else:
                 os.mkdir(self.path / name, 0o700)
         except FileExistsError:
@@ -86,9 +107,10 @@ class Directory:
 
     def listdir(self, name: str = ".") -> list[str]:
         """The names in a folder; empty where there is none."""
+        handle = self.handle
         try:
-            if self.fd >= 0:
-                fd = os.open(name, os.O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir_fd=self.fd)
+            if handle is not None:
+                fd = os.open(name, os.O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir_fd=handle)
                 try:
                     return os.listdir(fd)
                 finally:
@@ -99,18 +121,20 @@ class Directory:
 
     def rename(self, old: str, new: str, target: Directory | None = None) -> None:
         """Rename over whatever `new` was, in this directory or in `target`."""
-        _check("rename", new)
         there = target or self
-        if self.fd >= 0:
-            os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=there.fd)
+        handle, its_handle = self.handle, there.handle
+        _check("rename", new)
+        if handle is not None:
+            os.rename(old, new, src_dir_fd=handle, dst_dir_fd=its_handle)
         else:
             os.replace(self.path / old, there.path / new)
 
     def unlink(self, name: str) -> None:
         """Remove a file; nothing if it is not there."""
+        handle = self.handle
         try:
-            if self.fd >= 0:
-                os.unlink(name, dir_fd=self.fd)
+            if handle is not None:
+                os.unlink(name, dir_fd=handle)
             else:
                 os.unlink(self.path / name)
         except FileNotFoundError:
@@ -118,9 +142,10 @@ class Directory:
 
     def is_folder(self, name: str) -> bool:
         """Whether `name` is a folder itself, not a link to one."""
+        handle = self.handle
         try:
-            if self.fd >= 0:
-                info = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            if handle is not None:
+                info = os.stat(name, dir_fd=handle, follow_symlinks=False)
             else:
                 info = os.stat(self.path / name, follow_symlinks=False)
         except FileNotFoundError:
@@ -129,9 +154,10 @@ class Directory:
 
     def rmdir(self, name: str) -> None:
         """Remove an empty folder; nothing if it is not there."""
+        handle = self.handle
         try:
-            if self.fd >= 0:
-                os.rmdir(name, dir_fd=self.fd)
+            if handle is not None:
+                os.rmdir(name, dir_fd=handle)
             else:
                 os.rmdir(self.path / name)
         except FileNotFoundError:
@@ -158,23 +184,25 @@ class Directory:
 
     def sync(self, name: str = ".") -> None:
         """Make the directory's own entries durable (nothing to do on Windows)."""
-        if self.fd < 0:
+        handle = self.handle
+        if handle is None:
             return
         _check("sync", name)
         if name == ".":
-            os.fsync(self.fd)
+            os.fsync(handle)
             return
-        fd = os.open(name, os.O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir_fd=self.fd)
+        fd = os.open(name, os.O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir_fd=handle)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
 
     def close(self) -> None:
-        """Give the handle back."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Give the handle back; nothing if it is closed. Raises OSError, and is closed then too."""
+        self._closed = True
+        handle, self._fd = self._fd, None
+        if handle is not None:
+            os.close(handle)
 
 
 def write_all(fd: int, data: bytes, name: str = "") -> None:

@@ -15,6 +15,7 @@ import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -43,9 +44,27 @@ class Credential(msgspec.Struct, frozen=True):
     password: str | None = None
     headers: dict[str, str] = {}  # the config's headers, with their variables' values
     proxy: str | None = None  # a proxy URL that has a password in it; others stand in the snapshot
+    proxies: dict[str, str] = {}  # stored ones only: all such URLs of the account's tasks, by `proxy_key`
 
     def __repr__(self) -> str:
         return f"Credential(password={'***' if self.password else None}, headers={sorted(self.headers)})"
+
+
+def proxy_key(credential: Credential) -> str | None:
+    """16 hex digits that stand for the credential's proxy among those of its account; None without one.
+
+    They stand in the task's folder, so nothing can be guessed from them: they are keyed with the
+    password for the service. Where there is none, they stand for the proxy's address alone.
+    """
+    if credential.proxy is None:
+        return None
+    url = credential.proxy
+    if not credential.password:
+        parts = urlsplit(url)
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    key = (credential.password or "").encode("utf-8", "surrogatepass")
+    message = url.encode("utf-8", "surrogatepass")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:16]
 
 
 class _Stored(msgspec.Struct):
@@ -54,6 +73,16 @@ class _Stored(msgspec.Struct):
     salt: str
     credentials: dict[str, Credential] = {}
     version: int = 1
+
+
+def _with_proxies(credential: Credential, known: Credential | None) -> Credential:
+    """What the file keeps: `credential`, and the proxies of both."""
+    proxies = dict(known.proxies) if known else {}
+    for one in (known, credential):
+        if one is not None and one.proxy is not None and (key := proxy_key(one)):
+            proxies[key] = one.proxy
+    last = credential.proxy or (known.proxy if known else None)
+    return msgspec.structs.replace(credential, proxy=last, proxies=proxies)
 
 
 class CredentialStore:
@@ -75,15 +104,23 @@ class CredentialStore:
         return hmac.new(bytes.fromhex(self._salt()), message, hashlib.sha256).hexdigest()[:16]
 
     def save(self, fingerprint: str, credential: Credential) -> None:
-        """Keep `credential` for later starts of the daemon. Raises ConfigError."""
+        """Keep `credential` for later starts of the daemon, beside the account's other proxies.
+
+        Raises ConfigError.
+        """
         with self._locked() as directory:
             stored = self._read(directory) or _Stored(secrets.token_hex(32))
-            if stored.credentials.get(fingerprint) != credential:
-                stored.credentials[fingerprint] = credential
+            known = stored.credentials.get(fingerprint)
+            kept = _with_proxies(credential, known)
+            if known != kept:
+                stored.credentials[fingerprint] = kept
                 self._write(directory, stored)
 
     def load(self, fingerprint: str) -> Credential | None:
-        """The credential of an account; None when this user's file has none. Raises ConfigError."""
+        """The credential of an account; None when this user's file has none. Raises ConfigError.
+
+        `proxy` is the one that was saved last: `restore` takes the task's own out of `proxies`.
+        """
         with self._locked() as directory:
             stored = self._read(directory)
         return stored.credentials.get(fingerprint) if stored else None

@@ -30,6 +30,10 @@ class Damaged(Exception):  # noqa: N818  said of the database
         self.copy = copy
 
 
+class Closed(sqlite3.ProgrammingError):
+    """The task was closed or forgotten meanwhile: there is nothing to write to any more."""
+
+
 class ChunkRow(NamedTuple):
     """A row of `chunks`; counts are those of the current round as last reported."""
 
@@ -68,6 +72,11 @@ class Totals(NamedTuple):
 
 
 _COLUMNS = ", ".join(ChunkRow._fields)
+# Written out, so that the partial index of open chunks is used: they are few among the done ones.
+_WHERE = {
+    state: f"INDEXED BY chunks_open WHERE state <> 'done' AND state = '{state}' AND"
+    for state in ("ready", "leased")
+}
 _COUNTS = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
 
 
@@ -77,6 +86,7 @@ class TaskDB:
     def __init__(self, writer: StoreWriter, connection: sqlite3.Connection) -> None:
         self._writer = writer
         self._connection = connection
+        self._closed = False
 
     @classmethod
     async def open(cls, writer: StoreWriter, folder: Path) -> TaskDB:
@@ -84,11 +94,21 @@ class TaskDB:
         return cls(writer, await writer.call(lambda: _open(folder / NAME)))
 
     async def close(self) -> None:
-        """Give the file back (and fold the WAL into it)."""
-        await self._writer.call(self._connection.close)
+        """Give the file back (and fold the WAL into it); a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            await self._writer.call(self._connection.close)
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> Any:
+        if self._closed:
+            raise Closed("the task is closed")
         return self._writer.write(self._connection, work)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Reading takes no part in a transaction: a write that fails for a full disk does not touch it."""
+        if self._closed:
+            raise Closed("the task is closed")
+        return await self._writer.call(lambda: work(self._connection))
 
     # facts
 
@@ -98,7 +118,7 @@ class TaskDB:
         def work(db: sqlite3.Connection) -> dict[str, Any]:
             return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
 
-        return dict(await self._do(work))
+        return await self._read(work)
 
     async def set_facts(self, **facts: Any) -> None:
         """Store facts, all or none."""
@@ -117,26 +137,15 @@ class TaskDB:
 
         await self._do(work)
 
-    async def last_chunk(self) -> ChunkRow | None:
-        """The chunk that was cut last."""
-
-        def work(db: sqlite3.Connection) -> ChunkRow | None:
-            row = db.execute(f"SELECT {_COLUMNS} FROM chunks ORDER BY n DESC LIMIT 1").fetchone()  # noqa: S608
-            return ChunkRow(*row) if row else None
-
-        found: ChunkRow | None = await self._do(work)
-        return found
-
     async def page(self, after: int, limit: int, state: str | None = None) -> list[ChunkRow]:
         """Up to `limit` chunks with n > `after`, in order, of one state or of all."""
+        where = "" if state is None else _WHERE[state]
 
         def work(db: sqlite3.Connection) -> list[ChunkRow]:
-            where = "" if state is None else "AND state = ?"
-            query = f"SELECT {_COLUMNS} FROM chunks WHERE n > ? {where} ORDER BY n LIMIT ?"  # noqa: S608
-            values = (after, limit) if state is None else (after, state, limit)
-            return [ChunkRow(*row) for row in db.execute(query, values)]
+            query = f"SELECT {_COLUMNS} FROM chunks {where or 'WHERE'} n > ? ORDER BY n LIMIT ?"  # noqa: S608
+            return [ChunkRow(*row) for row in db.execute(query, (after, limit))]
 
-        return list(await self._do(work))
+        return await self._read(work)
 
     async def totals(self) -> dict[str, Totals]:
         """Sums by state."""
@@ -146,7 +155,7 @@ class TaskDB:
             query = f"SELECT state, count(*), {sums} FROM chunks GROUP BY state"  # noqa: S608
             return {row[0]: Totals(*row[1:]) for row in db.execute(query)}
 
-        return dict(await self._do(work))
+        return await self._read(work)
 
     async def pages_all(self, size: int = 1000) -> list[ChunkRow]:
         """Every chunk; only for what already holds one object a chunk."""
@@ -252,8 +261,7 @@ class TaskDB:
             row = db.execute(query).fetchone()
             return (row[0], json.loads(row[1])) if row else None
 
-        found: tuple[int, dict[str, Any]] | None = await self._do(work)
-        return found
+        return await self._read(work)
 
     async def drop_publication(self, generation: int) -> None:
         """Forget a committed publication whose stage is lost: the outputs will be merged again."""
@@ -286,7 +294,7 @@ def _open(path: Path) -> sqlite3.Connection:
     fresh = not path.exists()
     if fresh:
         path.touch(mode=0o600, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
@@ -328,6 +336,9 @@ def _keep_copy(path: Path) -> Path | None:
     with contextlib.suppress(OSError):
         if not copy.exists():
             shutil.copy2(path, copy)
+            wal = path.with_name(f"{path.name}-wal")
+            if wal.exists():
+                shutil.copy2(wal, copy.with_name(f"{copy.name}-wal"))
         return copy
     return None
 

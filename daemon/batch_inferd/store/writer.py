@@ -8,6 +8,7 @@ commit: what was awaited is on the disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -95,33 +96,43 @@ def _run_alone(job: _Job) -> None:
 
 
 def _run_group(group: list[_Job]) -> None:
+    """One transaction. Whatever happens in it belongs to those who await: the thread must live."""
     if not group:
         return
     connection = group[0].connection
     assert connection is not None  # noqa: S101  groups are made of jobs with one
-    finished: list[tuple[_Job, Any]] = []
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        outcomes = _transaction(connection, group)
+    except BaseException as error:  # noqa: BLE001
         for job in group:
-            connection.execute("SAVEPOINT job")
-            try:
-                value = job.work()
-            except BaseException as error:  # noqa: BLE001  it belongs to the one who awaits
-                connection.execute("ROLLBACK TO job")
-                connection.execute("RELEASE job")
-                _resolve(job, error=error)
-            else:
-                connection.execute("RELEASE job")
-                finished.append((job, value))
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        if connection.in_transaction:
+            _resolve(job, error=error)
+        with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-        for job in group:
-            _resolve(job, error=error)  # those already resolved stay as they are
         return
-    for job, value in finished:
-        _resolve(job, value)
+    for job, value, failed in outcomes:
+        _resolve(job, value, failed)
+
+
+def _transaction(
+    connection: sqlite3.Connection, group: list[_Job]
+) -> list[tuple[_Job, Any, BaseException | None]]:
+    outcomes: list[tuple[_Job, Any, BaseException | None]] = []
+    connection.execute("BEGIN IMMEDIATE")
+    for job in group:
+        connection.execute("SAVEPOINT job")
+        try:
+            value = job.work()
+        except BaseException as error:
+            if not connection.in_transaction:
+                raise  # a full disk: SQLite has rolled back all of it, and this is why
+            connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+            outcomes.append((job, None, error))
+        else:
+            connection.execute("RELEASE job")
+            outcomes.append((job, value, None))
+    connection.execute("COMMIT")
+    return outcomes
 
 
 def _resolve(job: _Job, value: Any = None, error: BaseException | None = None) -> None:

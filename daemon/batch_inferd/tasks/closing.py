@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from batch_inferd.backends.body import custom_id_of
+from batch_inferd.journal.extras import quarantine_extras
 from batch_inferd.journal.format import encode_error, encode_missing
 from batch_inferd.journal.names import chunk_name, journal_name
 from batch_inferd.journal.reader import ChunkState, LineState, read_chunk
@@ -48,6 +49,14 @@ def close_chunk(task: Task, row: ChunkRow) -> dict[str, int]:
 def _has_failed(tried: LineState) -> bool:
     """Whether a try of it failed; one that the cancel itself broke off came to nothing either way."""
     return tried.failure not in (None, "cancelled")
+
+
+def quarantine_doubles(task: Task, chunks: list[int]) -> int:
+    """Set second terminal records of these chunks aside, so that the next merge can hold; how many.
+
+    Blocks. No worker holds them. Raises OSError.
+    """
+    return sum(quarantine_extras(task.directory, chunk, task.round) for chunk in chunks)
 
 
 def _open_lines(task: Task, row: ChunkRow, state: ChunkState) -> list[tuple[int, int, int]]:

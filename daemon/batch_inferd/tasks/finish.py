@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
 from batch_inferd.merge.chunk import MergeChunk, Sealed
-from batch_inferd.merge.merge import MergeResult, MergeStopped, merge_task
-from batch_inferd.merge.publish import StageLost, publish
+from batch_inferd.merge.merge import MergeResult, merge_task
+from batch_inferd.merge.publish import StageLost, discard_stage, publish, redo
 from batch_inferd.merge.report import Header
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
 from batch_inferd.tasks import states
 from batch_inferd.tasks.states import Reason
+from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,18 +37,27 @@ async def merge_and_publish(task: Task) -> None:
     await task.set_state(states.MERGING)
     cancelled = bool(task.facts.get("cancel"))
     generation = int(task.facts.get("generation", 0)) + 1
+    # A publication that was committed and then failed is void: its stage goes with the new merge.
+    await task.db.drop_publication(generation)
     merged = await asyncio.to_thread(_open_merged, task)
     try:
         result = await _merge(task, merged, generation, cancelled)
         end = _end_facts(task, result, cancelled)
-        await task.db.commit_publication(
-            generation, {"files": result.files, "end": end}, task.context.clock.now()
-        )
-        await asyncio.to_thread(publish, merged, generation, result.files)
+        try:
+            await task.db.commit_publication(
+                generation, {"files": result.files, "end": end}, task.context.clock.now()
+            )
+        except BaseException:
+            await in_thread(lambda: discard_stage(merged, generation))  # it would keep a full disk full
+            raise
+        try:
+            await in_thread(lambda: publish(merged, generation, result.files))
+        except StageLost as error:  # somebody was in the folder: nothing was renamed, merge again
+            raise OSError(errno.EIO, str(error)) from error
     finally:
         merged.close()
-    await _finish(task, generation, end)
     _log_end(task, result)
+    await _finish(task, generation, end)
 
 
 async def redo_publication(task: Task) -> bool:
@@ -58,7 +69,7 @@ async def redo_publication(task: Task) -> bool:
     try:
         merged = await asyncio.to_thread(_open_merged, task)
         try:
-            await asyncio.to_thread(publish, merged, generation, stored["files"])
+            await in_thread(lambda: redo(merged, generation, stored["files"]))
         finally:
             merged.close()
     except StageLost as error:
@@ -89,7 +100,7 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
         if done % 64 == 0:
             loop.call_soon_threadsafe(task.changed)
 
-    position = task.position
+    position = task.reading.position
     header = Header(
         task_id=task.id,
         uuid=task.uuid,
@@ -97,13 +108,10 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
         started=task.facts.get("started"),
         ended=task.context.clock.now(),
         left_out=int(task.facts.get("left_out") or 0),
-        unread={"line": position.line, "byte": position.offset}
-        if cancelled and not task.input_complete
-        else None,
+        unread=_unread(task) if cancelled else None,
     )
-    work = asyncio.create_task(
-        asyncio.to_thread(
-            merge_task,
+    return await in_thread(
+        lambda: merge_task(
             task.directory,
             merged,
             rows(),
@@ -113,15 +121,15 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
             input_bytes=task.pin.size if position.offset >= task.pin.size else None,
             progress=progress,
             stop=stop,
-        )
+        ),
+        stop,
     )
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        stop.set()  # the thread must be out of the folder before anybody closes it
-        with contextlib.suppress(MergeStopped, OSError):
-            await work
-        raise
+
+
+def _unread(task: Task) -> dict[str, int] | None:
+    """Where a cancelled task stopped reading; None when it had read all."""
+    position = task.reading.position
+    return None if task.input_complete else {"line": position.line, "byte": position.offset}
 
 
 def _merge_chunk(row: ChunkRow) -> MergeChunk:
@@ -142,18 +150,22 @@ def _open_merged(task: Task) -> Directory:
 
 def _end_facts(task: Task, result: MergeResult, cancelled: bool) -> dict[str, Any]:
     ended = task.context.clock.now()
-    facts: dict[str, Any] = {"ended": ended, "identity": result.identity, "generation": result.generation}
+    facts: dict[str, Any] = {
+        "ended": ended,
+        "identity": result.identity,
+        "generation": result.generation,
+        "unread": _unread(task) if cancelled else None,
+    }
     if result.identity:
         return facts | {"state": states.CANCELLED if cancelled else states.COMPLETED, "reason": None}
     text = Text(
         "the accounting does not hold: {count} problems, the first: {first}; see report.json",
         {"count": result.problem_count, "first": result.problems[0] if result.problems else "?"},
     )
-    chunks = sorted({problem["chunk"] for problem in result.problems if problem["chunk"] is not None})
     return facts | {
         "state": states.FAILED,
         "reason": Reason("identity", text).to_json(),
-        "problem_chunks": chunks,
+        "problem_chunks": result.problem_chunks,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -25,11 +26,12 @@ CONFIG = "config.json"
 _NEW = ".new-"
 
 
-def exists_error(task_id: str) -> TaskExists:
-    """The refusal of a taken task-id, with the two ways out."""
+def exists_error(task_id: str, why: Text | None = None) -> TaskExists:
+    """The refusal of a taken task-id, with the two ways out; `why` says what stands there."""
     return TaskExists(
         Text("the file [{id}] already exists", {"id": task_id}),
         hints=(
+            *([why] if why is not None else []),
             Text("choose a new task-id (recommended)"),
             Text("or remove its folders by hand: chunks/{id} and merged/{id}", {"id": task_id}),
         ),
@@ -61,34 +63,38 @@ async def create(
     if _is_taken(final) or _is_taken(workspace.merged / task_id):
         raise exists_error(task_id)
     building = workspace.chunks / f"{_NEW}{uuid}"
-    building.mkdir(mode=0o700)
+    await asyncio.to_thread(building.mkdir, mode=0o700)
     try:
         db = await TaskDB.open(writer, building)
         try:
             await db.set_facts(**facts)
         finally:
             await db.close()
-        directory = Directory(building)
-        try:
-            write_config(directory, config)
-        finally:
-            directory.close()
-        failpoint("submit.folder_made")
-        try:
-            os.rename(building, final)
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise exists_error(task_id) from error
-            raise
+        await asyncio.to_thread(_complete, workspace, building, final, config)
     except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, building, ignore_errors=True)
+        raise
+    failpoint("submit.committed")
+
+
+def _complete(workspace: Workspace, building: Path, final: Path, config: dict[str, Any]) -> None:
+    directory = Directory(building)
+    try:
+        write_config(directory, config)
+    finally:
+        directory.close()
+    failpoint("submit.folder_made")
+    try:
+        os.rename(building, final)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise exists_error(final.name) from error
         raise
     chunks = Directory(workspace.chunks)
     try:
         chunks.sync()
     finally:
         chunks.close()
-    failpoint("submit.committed")
 
 
 def _is_taken(path: Path) -> bool:
@@ -120,16 +126,16 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def has_room(directory: Directory, size: int = 64 * 1024) -> bool:
-    """Whether the disk takes `size` bytes again: tried, since quotas do not show in free space."""
+def room_errno(directory: Directory, size: int) -> int | None:
+    """None if the disk takes `size` bytes, else the errno: tried, since quotas do not show in free space."""
     name = ".room"
     try:
         directory.unlink(name)
         directory.write_atomic(name, b"\0" * size)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno
     finally:
         for leftover in (name, f"{name}.tmp"):
             with contextlib.suppress(OSError):
                 directory.unlink(leftover)
-    return True
+    return None

@@ -15,7 +15,7 @@ from batch_inferd.intake.analysis import analyse
 from batch_inferd.journal.reader import read_chunk
 from batch_inferd.logs.redact import register_secret
 from batch_inferd.seams.files import Directory
-from batch_inferd.services.credentials import PLACEHOLDER
+from batch_inferd.services.credentials import PLACEHOLDER, Credential
 from batch_inferd.services.masking import mask
 from batch_inferd.services.resolve import Resolved, build_plan
 from batch_inferd.store.taskdb import TaskDB
@@ -23,7 +23,7 @@ from batch_inferd.tasks import finish, folder, states
 from batch_inferd.tasks.owner import owner_of
 from batch_inferd.tasks.states import Reason
 from batch_inferd.tasks.task import Task
-from batch_inferd.testing.adopt import ensure_running
+from batch_inferd.testing.adopt import TestServiceUnavailable, ensure_running
 
 if TYPE_CHECKING:
     from batch_inferd.tasks.context import Context
@@ -39,16 +39,17 @@ async def load(context: Context, name: str) -> Task:
         db = await TaskDB.open(context.store, directory.path)
         facts = await db.facts()
         config = await asyncio.to_thread(folder.read_config, directory)
+        restore(config, Credential())  # a snapshot of another shape is refused here, with its task
         task = Task(context, name, directory, db, facts, config)
         if facts["state"] not in states.ENDED:
             await _end_leases(context, directory, db, int(facts.get("round", 0)))
         task.progress.load(await db.totals())
+        open_log(task)
     except BaseException:
         if db is not None:
             await db.close()
         directory.close()
         raise
-    open_log(task)
     return task
 
 
@@ -70,36 +71,66 @@ def open_log(task: Task) -> None:
     level = logging.getLevelNamesMapping()[str(logging_config["level"]).upper()]
     keep_days = float(logging_config["keep_days"])
     task.context.logs.open(task.id, float(task.facts["created"]), level=level, keep_days=keep_days)
+    task.log_path = task.context.logs.path(task.id)
 
 
-async def activate(task: Task) -> None:
-    """Let a recovered task go on, unless it is not at home here or lacks something."""
-    if task.facts["owner"] != owner_of(task.context.workspace, task.id):
-        text = Text(
-            "this folder was copied or moved here (it belongs to {name} in {workspace}); "
-            "batch_infer -resume {id} takes it over",
-            {
-                "name": task.facts["owner"].get("name"),
-                "workspace": task.facts["owner"].get("workspace"),
-                "id": task.id,
-            },
-        )
-        await task.set_state(states.PAUSED, Reason("moved", text))
+def at_home(task: Task) -> bool:
+    """Whether the task belongs to this machine, workspace and name."""
+    return bool(task.facts["owner"] == owner_of(task.context.workspace, task.id))
+
+
+async def rest_as_moved(task: Task) -> None:
+    """A copied or moved folder does not run by itself."""
+    owner = task.facts["owner"]
+    text = Text(
+        "this folder was copied or moved here (it belongs to {name} in {workspace}); "
+        "batch_infer -resume {id} takes it over",
+        {"name": owner.get("name"), "workspace": owner.get("workspace"), "id": task.id},
+    )
+    await task.set_state(states.PAUSED, Reason("moved", text))
+
+
+async def recovered(task: Task) -> None:
+    """A task that was found in chunks/ goes on by itself, or rests with the reason."""
+    if task.state in states.ENDED:
         return
-    task.log(20, "the daemon goes on with this task")
+    if not at_home(task):
+        await rest_as_moved(task)
+        return
+    if task.rests_for("credit"):
+        task.context.dispatcher.account(task.account).probe_soon(task.context.clock.monotonic())
+    if task.state == states.PAUSED:
+        return
+    task.log(logging.INFO, "the daemon goes on with this task")
     if await finish.redo_publication(task):
         return
-    if not task.cancelling and not await ensure_plan(task):
+    if task.cancelling or await ensure_plan(task):
+        task.start()
+
+
+async def go_on(task: Task, *, by_person: bool = False) -> None:
+    """Let a task that rests go on, if it is at home here and has what it needs."""
+    if task.going_on or task.state in states.ENDED:
         return
-    task.start()
+    task.going_on = True
+    try:
+        if by_person:
+            await adopt(task)
+            task.context.dispatcher.account(task.account).unblock()
+        elif not at_home(task):
+            return
+        if await ensure_plan(task):
+            await task.resume(by_person=by_person)
+    finally:
+        task.going_on = False
 
 
 async def adopt(task: Task) -> None:
-    """`-resume` of a moved or copied task makes it a task of this workspace, with a UUID of its own."""
-    owner = owner_of(task.context.workspace, task.id)
-    if task.facts["owner"] != owner:
+    """A person's word makes a moved or copied task one of this workspace, with a UUID of its own."""
+    if not at_home(task):
+        task.context.dispatcher.remove(task)
         task.uuid = str(uuid.uuid4())  # the original may run beside its copy
-        changes = {"owner": owner, "uuid": task.uuid}
+        changes = {"owner": owner_of(task.context.workspace, task.id), "uuid": task.uuid}
         await task.db.set_facts(**changes)
         task.facts |= changes
 
@@ -121,6 +152,9 @@ async def ensure_plan(task: Task) -> bool:
         if task.uses_test_service:
             service = await ensure_running(task.context.workspace.test_service, task.context.clock)
         resolved = restore(task.config, credential, test_base_url=service)
+    except TestServiceUnavailable as error:
+        await _hold(task, Reason("service", error.text))  # the registry tries again
+        return False
     except (BatchInferError, OSError, ValueError, KeyError) as error:
         detail = str(error)
         text = error.text if isinstance(error, BatchInferError) else Text("{error}", {"error": detail})
@@ -152,9 +186,8 @@ def set_plan(task: Task, resolved: Resolved) -> None:
     )
 
 
-async def refresh_test_service(task: Task) -> None:
-    """Start the embedded service again if it is gone; a new address becomes a new plan."""
-    service = await ensure_running(task.context.workspace.test_service, task.context.clock)
+async def follow_test_service(task: Task, service: str) -> None:
+    """The embedded service listens at `service` now: a new address becomes a new plan."""
     if task.resolved is not None and task.resolved.base_url != service:
         version = int(task.facts.get("plan_version", 1)) + 1
         await task.db.set_facts(plan_version=version)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sqlite3
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from batch_infer.protocol.errors import BatchInferError, TaskConflict, TaskNotFound
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import check_task_id
-from batch_inferd.store.taskdb import Damaged
+from batch_inferd.store.taskdb import Damaged, disk_errno
 from batch_inferd.tasks import folder, opening, states
+from batch_inferd.tasks.states import Reason
+from batch_inferd.testing.adopt import ensure_running
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from batch_inferd.tasks.context import Context
     from batch_inferd.tasks.task import Task
 
 _log = logging.getLogger(__name__)
 _WATCH_S = 1.0
-_SERVICE_CHECK_S = 5.0
+_SERVICE_S = 5.0
 
 
 class Registry:
@@ -32,31 +36,31 @@ class Registry:
         self.tasks: dict[str, Task] = {}
         self.damaged: dict[str, Damaged] = {}
         self.ready = asyncio.Event()
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._watcher: asyncio.Task[None] | None = None
-        self._service_check = 0.0
+        self.creating: set[str] = set()  # folders that a submit is making: not to be opened by others
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._jobs: list[asyncio.Task[None]] = []
 
     # life
 
     async def recover(self) -> None:
-        """Open every task of the workspace and go on with the unfinished ones."""
-        names = await asyncio.to_thread(self._names)
-        for name in names:
+        """Open every task of the workspace and go on with the unfinished ones. Never fails for one task."""
+        for name in await asyncio.to_thread(self._names):
             await self._open(name)
-        for task in list(self.tasks.values()):
-            if task.state in states.ACTIVE:
-                await opening.activate(task)
         self.ready.set()
-        self._watcher = asyncio.create_task(self._watch(), name="task-watcher")
+        self._jobs = [
+            asyncio.create_task(self._repeat(_WATCH_S, self._watch), name="task-watcher"),
+            asyncio.create_task(self._repeat(_SERVICE_S, self._keep_test_service), name="service-keeper"),
+        ]
         resumed = sum(task.state in states.ACTIVE for task in self.tasks.values())
         _log.info("recovered %d tasks, %d of them go on", len(self.tasks), resumed)
 
     async def stop(self) -> None:
         """End all drivers and give all folders back; the tasks' states stay as they are stored."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        for job in self._jobs:
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
         for task in list(self.tasks.values()):
             await task.stop()
             await task.close()
@@ -67,9 +71,23 @@ class Registry:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
 
     async def _open(self, name: str) -> Task | None:
-        path = self.context.workspace.chunks / name
-        if name in self.tasks or not folder.is_task(path):
-            return self.tasks.get(name)
+        """The task of that folder, opened if it is not yet; None where there is none that can be used."""
+        async with self._opening.setdefault(name, asyncio.Lock()):
+            try:
+                if name in self.tasks or name in self.creating:
+                    return self.tasks.get(name)
+                task = await self._load(name)
+                if task is not None:
+                    self.tasks[name] = task
+                    await self.settle(task)
+                    await task.rest()
+                return task
+            finally:
+                self._opening.pop(name, None)
+
+    async def _load(self, name: str) -> Task | None:
+        if not await asyncio.to_thread(folder.is_task, self.context.workspace.chunks / name):
+            return None
         try:
             check_task_id(name)
             task = await opening.load(self.context, name)
@@ -79,43 +97,67 @@ class Registry:
             self.damaged[name] = error
             return None
         except (OSError, ValueError, KeyError, TypeError, sqlite3.Error, BatchInferError) as error:
-            _log.exception("task %s cannot be opened", name)
+            if name not in self.damaged:
+                _log.exception("task %s cannot be opened", name)
             self.damaged[name] = Damaged(f"{type(error).__name__}: {error}", None)
             return None
         self.damaged.pop(name, None)
-        self.tasks[name] = task
         return task
 
-    async def _watch(self) -> None:
-        clock = self.context.clock
+    async def settle(self, task: Task) -> None:
+        """Let a task that was just opened go on, or rest with the reason. Never raises."""
+        try:
+            await opening.recovered(task)
+        except (OSError, sqlite3.Error) as error:
+            await task.fault(disk_errno(error), str(error))
+        except Exception as error:
+            self.context.logs.exception(task.id, "a bug: the task cannot go on")
+            await task.pause(Reason("bug", Text("internal error: {error}", {"error": repr(error)})))
+
+    async def go_on(self, task: Task) -> None:
+        """As `opening.go_on`, for what goes on by itself. Never raises."""
+        try:
+            await opening.go_on(task)
+        except (OSError, sqlite3.Error, BatchInferError) as error:
+            task.log(logging.WARNING, f"it cannot go on yet: {error}")
+
+    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await clock.sleep(_WATCH_S)
-            for task in list(self.tasks.values()):
-                try:
-                    if not task.directory.still_there() or not task.has_database():
-                        await self.forget(task)
-                        continue
-                    await task.look_for_room()
-                except Exception:  # noqa: BLE001  one task must not end the watch
-                    _log.exception("watching task %s failed", task.id)
-            if clock.monotonic() >= self._service_check:
-                self._service_check = clock.monotonic() + _SERVICE_CHECK_S
-                await self._keep_test_service()
+            await self.context.clock.sleep(seconds)
+            try:
+                await work()
+            except Exception:  # noqa: BLE001  the next round may do better
+                _log.exception("watching the tasks failed")
+
+    async def _watch(self) -> None:
+        for task in list(self.tasks.values()):
+            if not task.directory.still_there() or not task.has_database():
+                await self.forget(task)
+            elif await task.found_room() or (task.rests_for("service") and not task.going_on):
+                await self.go_on(task)
 
     async def _keep_test_service(self) -> None:
         """The embedded service is ours: when a task needs it and it is gone, it is started again."""
-        for task in list(self.tasks.values()):
-            if task.running and task.uses_test_service:
-                try:
-                    await opening.refresh_test_service(task)
-                except (OSError, TimeoutError, BatchInferError) as error:
-                    _log.warning("the test service could not be started: %s", error)
+        users = [task for task in self.tasks.values() if task.running and task.uses_test_service]
+        if not users:
+            return
+        try:
+            service = await ensure_running(self.context.workspace.test_service, self.context.clock)
+        except BatchInferError as error:
+            _log.warning("the test service could not be started: %s", error)
+            return
+        for task in users:
+            await opening.follow_test_service(task, service)
 
     # finding
 
     def lock(self, task_id: str) -> asyncio.Lock:
-        """Serialises what changes a task: two shells may ask for the same."""
-        return self._locks.setdefault(task_id, asyncio.Lock())
+        """Serialises what changes a task: two shells may ask for the same. Raises TaskIdError."""
+        check_task_id(task_id)
+        lock = self._locks.get(task_id)
+        if lock is None:
+            lock = self._locks[task_id] = asyncio.Lock()
+        return lock
 
     async def find(self, task_id: str) -> Task:
         """The task of that id. Raises TaskIdError, TaskNotFound."""

@@ -24,7 +24,7 @@ ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
 ACTIVE = frozenset({PREPARING, RUNNING, MERGING})
 
 # Reasons that mend themselves: a client that waits goes on waiting.
-SELF_MENDING = frozenset({"credit", "disk_full"})
+SELF_MENDING = frozenset({"credit", "disk_full", "service"})
 
 
 class Reason(NamedTuple):

@@ -11,7 +11,7 @@ from batch_infer.protocol.text import Text
 from batch_inferd.config.load import parse_config
 from batch_inferd.config.permissions import permission_warnings
 from batch_inferd.config.snapshot import identity, snapshot
-from batch_inferd.intake.source import Pin, count_records, looks_like_text, pin
+from batch_inferd.intake.source import Pin, count_records, input_warning, pin
 from batch_inferd.lifecycle.filesystem import network_warning
 from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
 from batch_inferd.tasks import folder, opening, states
@@ -106,9 +106,15 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
         "identity": None,
         "batch_id": f"batch_{day}{task_uuid.replace('-', '')[:16]}",
     }
-    await folder.create(context.store, context.workspace, task_id, task_uuid, prepared.config, facts)
-    task = await opening.load(context, task_id)
-    registry.tasks[task_id] = task
+    facts["acceptance"] = acceptance(context, task_id, task_uuid, prepared)
+    registry.creating.add(task_id)
+    try:
+        await folder.create(context.store, context.workspace, task_id, task_uuid, prepared.config, facts)
+        task = await opening.load(context, task_id)
+        registry.tasks[task_id] = task
+    finally:
+        registry.creating.discard(task_id)
+    context.dispatcher.account(prepared.account).unblock()
     opening.set_plan(task, prepared.resolved)
     await opening.log_start(task, prepared.warnings, prepared.notes)
     task.start()
@@ -118,33 +124,37 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
 
 async def mend(task: Task, prepared: Prepared) -> None:
     """Take over credentials, limits, execution and logging of a newer config of the same task."""
+    if prepared.config == task.config and prepared.account == task.account and task.plan is not None:
+        return  # nothing is new: its chunks may stay where they are
     version = int(task.facts.get("plan_version", 1)) + 1
     await asyncio.to_thread(folder.write_config, task.directory, prepared.config)
     await task.db.set_facts(account=prepared.account, plan_version=version)
     task.facts |= {"account": prepared.account, "plan_version": version}
     task.config = prepared.config
     opening.set_plan(task, prepared.resolved)
+    opening.open_log(task)
     task.log(20, "the config was mended")
     if task.running:
         task.context.dispatcher.end_task(task, "drain")  # its chunks come back and go out under the new plan
         task.start()
 
 
-def acceptance(task: Task, prepared: Prepared | None, *, went_on: bool) -> dict[str, Any]:
-    """The answer to a submit. `prepared` is None when the same submit arrives again."""
-    resolved = task.resolved
+def acceptance(context: Context, task_id: str, task_uuid: str, prepared: Prepared) -> dict[str, Any]:
+    """The answer to a submit; stored with the task, so that a repeated submit gets the very same."""
+    resolved = prepared.resolved
     return {
-        "task_id": task.id,
-        "uuid": task.uuid,
-        "state": task.state,
-        "went_on": went_on,
+        "task_id": task_id,
+        "uuid": task_uuid,
+        "state": states.PREPARING,
+        "went_on": False,
         "backend": "online",
-        "backend_reason": resolved.backend_reason.to_wire() if resolved else None,
-        "service": task.service,
-        "model": task.model,
-        "warnings": [text.to_wire() for text in (prepared.warnings if prepared else ())],
-        "notes": [text.to_wire() for text in (prepared.notes if prepared else ())],
-        "outputs": str(task.context.workspace.merged / task.id),
+        "backend_reason": resolved.backend_reason.to_wire(),
+        "batch_unused": resolved.profile.batch_api,
+        "service": resolved.base_url,
+        "model": resolved.model,
+        "warnings": [text.to_wire() for text in prepared.warnings],
+        "notes": [text.to_wire() for text in prepared.notes],
+        "outputs": str(context.workspace.merged / task_id),
     }
 
 
@@ -160,7 +170,7 @@ def _not_yet(config: Config) -> list[Text]:
 
 def _input_warnings(context: Context, pinned: Pin, test_lines: int) -> list[Text]:
     warnings: list[Text] = []
-    odd = looks_like_text(pinned.path)
+    odd = input_warning(pinned.path)
     if odd is not None:
         warnings.append(odd)
     if test_lines:

@@ -17,9 +17,13 @@ def summary(task: Task) -> dict[str, Any]:
     progress, facts = task.progress, task.facts
     counts = progress.counts()
     terminal = counts["output"] + counts["error"] + counts["missing"]
-    expected = progress.expected(task.position.offset, task.pin.size, task.input_complete, task.test_lines)
+    expected = progress.expected(
+        task.reading.position.offset, task.pin.size, task.input_complete, task.test_lines
+    )
     rate = progress.rate() if task.running else 0.0
     left = max(0, expected - terminal)
+    waiting = _waiting(task)
+    offline = any(entry["code"] == "network" for entry in waiting)
     share = 1.0 if task.state == states.COMPLETED else (terminal / expected if expected else 0.0)
     return {
         "schema": 1,
@@ -29,7 +33,7 @@ def summary(task: Task) -> dict[str, Any]:
         "counts": counts,
         "retries": progress.total("retries"),
         "rate_per_s": round(rate, 2),
-        "eta_s": round(left / rate, 1) if rate and left and task.running else None,
+        "eta_s": round(left / rate, 1) if rate and left and task.running and not offline else None,
         "cost": None,
         "backend": "online",
         "uuid": task.uuid,
@@ -43,32 +47,36 @@ def summary(task: Task) -> dict[str, Any]:
         "left_out": int(facts.get("left_out") or 0),
         "left_out_exact": bool(facts.get("left_out_exact", True)),
         "cancelling": task.cancelling,
+        "unread": facts.get("unread"),
         "merge_share": round(task.merge_share, 4),
         "chunk_states": dict(progress.chunks),
         "in_flight": progress.total("in_flight"),
         "concurrency": task.context.dispatcher.window(task.account) if task.running else 0,
-        "waiting": _waiting(task) if task.running else [],
+        "waiting": waiting,
         "tokens": {
             "input": progress.total("tokens_in"),
             "output": progress.total("tokens_out"),
             "unknown": progress.total("tokens_unknown"),
         },
-        "bytes": {"read": task.position.offset, "total": task.pin.size},
+        "bytes": {"read": task.reading.position.offset, "total": task.pin.size},
         "quota": task.context.dispatcher.account(task.account).quota if task.running else {},
         "identity": facts.get("identity"),
         "outputs": str(task.context.workspace.merged / task.id),
         "input_path": task.pin.path,
         "model": task.model,
         "service": task.service,
-        "log": task.context.logs.path(task.id),
+        "log": task.log_path,
     }
 
 
 def _waiting(task: Task) -> list[dict[str, Any]]:
-    now = task.context.clock.now()
     dispatcher = task.context.dispatcher
     found: list[dict[str, Any]] = []
-    account = dispatcher.account(task.account).waiting_text(now)
+    if task.trouble is not None and task.cancelling:
+        found.append(task.trouble.to_json() | {"since": None, "next_try": None})
+    if not task.running:
+        return found
+    account = dispatcher.account(task.account).waiting_text(task.context.clock.monotonic())
     if account is not None:
         found.append(account)
     if dispatcher.failed_spawn:

@@ -13,29 +13,34 @@ import os
 import sqlite3
 import uuid
 from collections import deque
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import BatchInferError, InputError
 from batch_infer.protocol.text import Text
-from batch_inferd.intake import cutter
-from batch_inferd.intake.source import Pin, count_records, open_pinned, unchanged
+from batch_inferd.intake.source import Pin
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import NAME, ChunkRow, TaskDB, disk_errno
 from batch_inferd.tasks import closing, finish, states
-from batch_inferd.tasks.folder import has_room
+from batch_inferd.tasks.folder import room_errno
 from batch_inferd.tasks.progress import Progress
+from batch_inferd.tasks.reading import Reading
 from batch_inferd.tasks.states import Reason
+from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from batch_inferd.backends.plan import RequestPlan
     from batch_inferd.scheduling.worker_process import WorkerProcess
     from batch_inferd.seams.files import Directory
     from batch_inferd.services.resolve import Resolved
     from batch_inferd.tasks.context import Context
 
-_COUNT_LIMIT = 1 << 30  # bytes read to count what test_lines leaves out
 _CANCEL_GRACE_S = 10.0  # how long calls in flight may still answer after a cancel
-_ROOM_CHECK_S = 5.0
+_ROOM_FIRST_S, _ROOM_MAX_S = 5.0, 60.0  # how often a full disk is tried: growing
+_ROOM_BYTES, _ROOM_MAX_BYTES = 64 * 1024, 16 * 1024 * 1024  # and how much must fit: growing too
+_TROUBLE_S, _TROUBLE_MAX_S = 5.0, 60.0  # before a cancelled task tries again to end
 _READY_PAGE = 64
 
 
@@ -48,6 +53,7 @@ class Lease:
         self.row = row
         self.worker = worker
         self.unstarted = row.records - row.answered - row.error - row.missing
+        self.asked_to_end = ""  # the mode that the worker was told: "drain", then perhaps "abort"
 
 
 class Task:
@@ -72,7 +78,7 @@ class Task:
         self.state = str(facts["state"])
         self.reason = Reason.from_json(facts.get("reason"))
         self.pin = Pin.from_json(facts["pin"])
-        self.position = cutter.Position(**facts["position"]) if facts.get("position") else cutter.START
+        self.reading = Reading(self)
         self.progress = Progress()
         self.leases: dict[str, Lease] = {}
         self.resolved: Resolved | None = None
@@ -82,11 +88,16 @@ class Task:
         self._ready: deque[ChunkRow] = deque()
         self._ready_from = 0
         self._promised: set[int] = set()  # given by next_row, not yet granted
-        self._batch = 1
         self._wake = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
-        self._room_check = 0.0
-        self._verified = False
+        self._room_at = 0.0
+        self._room_tries = 0
+        self.going_on = False  # between the decision to go on and its end
+        self._storage = asyncio.Lock()  # opening and closing, while others may ask
+        self._users = 0
+        self.log_path = ""
+        self._asleep = False
+        self.trouble: Reason | None = None  # why a cancelled task cannot end yet
         self.plan_problem: Text | None = None
         self._unsaved: deque[tuple[str, int, str, str, dict[str, int] | None]] = deque()
 
@@ -117,10 +128,14 @@ class Task:
             and self.plan is not None
         )
 
+    def rests_for(self, code: str) -> bool:
+        """Whether it is paused for this reason."""
+        return self.state == states.PAUSED and self.reason is not None and self.reason.code == code
+
     @property
     def input_complete(self) -> bool:
         """Whether everything that belongs to the task was cut."""
-        return cutter.is_end(self.position, self.pin.size, self.test_lines)
+        return self.reading.complete
 
     @property
     def test_lines(self) -> int:
@@ -157,66 +172,77 @@ class Task:
     # state
 
     async def set_state(self, state: str, reason: Reason | None = None, **facts: Any) -> None:
-        """Change and commit the state. Raises OSError, sqlite3.Error."""
-        before, self.state, self.reason = self.state, state, reason
+        """Commit and take over a new state; as it was before when that fails.
+
+        Raises OSError, sqlite3.Error.
+        """
+        before = (self.state, self.reason, self.facts)
         changes = facts | {"state": state, "reason": reason.to_json() if reason else None}
-        self.facts.update(changes)
+        self.state, self.reason, self.facts = state, reason, self.facts | changes
         self.changed()
-        await self.db.set_facts(**changes)
-        if before != state:
-            self.log(20, f"state {before} -> {state}" + (f": {reason.text}" if reason else ""))
-        self.changed()
+        try:
+            await self.db.set_facts(**changes)
+        except BaseException:
+            self.state, self.reason, self.facts = before
+            raise
+        finally:
+            self.changed()
+        if before[0] != state:
+            self.log(20, f"state {before[0]} -> {state}" + (f": {reason.text}" if reason else ""))
 
     async def pause(self, reason: Reason) -> None:
         """Stop giving out chunks and let the calls in flight finish. Nothing if it is not active."""
-        if self.state not in states.ACTIVE or self.cancelling:
+        if self.state not in states.ACTIVE or self.cancelling or self.forgotten:
             return
         try:
             await self.set_state(states.PAUSED, reason)
         except (OSError, sqlite3.Error) as error:
+            # It rests all the same; a daemon that starts anew finds out by itself.
             self.log(40, f"the pause could not be stored: {error}")
-        self._room_check = self.context.clock.monotonic() + _ROOM_CHECK_S
+            self.state, self.reason = states.PAUSED, reason
+            self.changed()
+        if reason.code == "disk_full":
+            self._room_tries += 1
+            self._room_at = self.context.clock.monotonic() + self._room_wait()
         self.context.dispatcher.end_task(self, "drain")
         self.wake()
 
-    async def resume(self) -> None:
-        """Go on. The caller has resolved the task (`resolved`, `plan`)."""
-        if self.state != states.PAUSED:
-            return
-        await self.set_state(states.RUNNING if self.progress.records else states.PREPARING, None)
+    async def resume(self, *, by_person: bool = False) -> None:
+        """Go on. The caller has resolved the task (`resolved`, `plan`). Raises OSError, sqlite3.Error."""
+        if self.state == states.PAUSED:
+            if by_person and self.rests_for("input_changed"):
+                self.reading.accept()
+            await self.set_state(states.RUNNING if self.progress.records else states.PREPARING, None)
         self.start()
 
     async def cancel(self) -> None:
         """Stop scheduling; keep and merge what was paid for. Returns once that is durable."""
-        await self.db.set_facts(cancel=True)
-        self.facts["cancel"] = True
-        if self.state == states.PAUSED:
-            await self.set_state(states.RUNNING, None)
+        state = states.RUNNING if self.state == states.PAUSED else self.state
+        await self.set_state(state, None, cancel=True)
         self.log(30, "cancelled: calls in flight may still finish")
         self.context.dispatcher.end_task(self, "drain")
         self.start()
-        self.changed()
 
     async def retry(self) -> int:
         """Open failed and missing records of a completed task for another round; returns how many."""
-        again = {"state": states.RUNNING, "reason": None, "ended": None, "identity": None}
-        count = await self.db.reopen_failed(round=self.round + 1, **again)
+        count = await self.db.reopen_failed(round=self.round + 1, **_AGAIN)
         if count:
             failpoint("retry.committed")
             self.facts["round"] = self.round + 1
             self.log(20, f"round {self.round}: {count} records are tried again")
-            await self._reopened(again)
+            await self._reopened()
         return count
 
     async def mend_journals(self) -> None:
         """After a failed identity: chunks that did not add up are run again; only their gaps are sent."""
-        again = {"state": states.RUNNING, "reason": None, "ended": None, "identity": None}
-        await self.db.reopen(list(self.facts.get("problem_chunks", ())), **again)
-        self.log(20, f"chunks {self.facts.get('problem_chunks')} are gone through again")
-        await self._reopened(again)
+        chunks = list(self.facts.get("problem_chunks", ()))
+        doubles = await in_thread(lambda: closing.quarantine_doubles(self, chunks))
+        await self.db.reopen(chunks, **_AGAIN)
+        self.log(20, f"{len(chunks)} chunks are gone through again; {doubles} double records set aside")
+        await self._reopened()
 
-    async def _reopened(self, facts: dict[str, Any]) -> None:
-        self.facts |= facts
+    async def _reopened(self) -> None:
+        self.facts |= _AGAIN
         self.state, self.reason = states.RUNNING, None
         self.progress.reopened(await self.db.totals())
         self._ready.clear()
@@ -226,18 +252,28 @@ class Task:
 
     async def forget(self) -> None:
         """The folder is gone or replaced: end everything, and write nothing any more."""
+        if self.forgotten:
+            return
         self.forgotten = True
-        self.context.dispatcher.end_task(self, "abort")
-        await self.stop()
         self.log(30, "the task's folder is gone: the task is forgotten")
-        await self.close()
+        self.context.dispatcher.end_task(self, "abort")
+        self.context.dispatcher.remove(self)
         self.changed()
+        await self.stop()
+        await self.close()
 
     # life
 
+    @property
+    def is_driven(self) -> bool:
+        """Whether its driver runs."""
+        return self._driver is not None and not self._driver.done()
+
     def start(self) -> None:
         """Run the driver, if it does not run yet."""
-        if self._driver is None or self._driver.done():
+        if self.forgotten:
+            return
+        if not self.is_driven:
             self._driver = asyncio.create_task(self._drive(), name=f"task-{self.id}")
         self.context.dispatcher.add(self)
         self.wake()
@@ -247,24 +283,55 @@ class Task:
         driver, self._driver = self._driver, None
         if driver is not None and driver is not asyncio.current_task():
             driver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await driver
+            await asyncio.wait([driver])
 
     async def close(self) -> None:
-        """Give the folder and the database back."""
+        """Give the folder, the database and the log back."""
         with contextlib.suppress(sqlite3.Error):
             await self.db.close()
         self.directory.close()
+        self.context.logs.close(self.id)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Inside, the database is open, also of a task that has ended.
+
+        Thousands of ended tasks may stand in a workspace: each holds no more than its folder's handle,
+        by which it is known again. Raises OSError, sqlite3.Error, Damaged.
+        """
+        async with self._storage:
+            if self._asleep:
+                if not self.directory.still_there():
+                    raise FileNotFoundError(errno.ENOENT, "the task was removed", str(self.directory.path))
+                self.db = await TaskDB.open(self.context.store, self.directory.path)
+                self._asleep = False
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Give database and log of an ended task back, unless somebody uses them."""
+        async with self._storage:
+            if self.state in states.ENDED and not self._users and not self._asleep and not self.forgotten:
+                self._asleep = True
+                with contextlib.suppress(sqlite3.Error):
+                    await self.db.close()
+                self.context.logs.close(self.id)
 
     def wake(self) -> None:
         """Something happened that the driver may want to look at."""
         self._wake.set()
 
     async def _drive(self) -> None:
+        troubles = 0
         while not self.forgotten:
             self._wake.clear()
             try:
                 if not await self._step():
+                    await self.rest()
                     return
             except (OSError, sqlite3.Error) as error:
                 await self.fault(disk_errno(error), str(error))
@@ -275,105 +342,64 @@ class Task:
             except Exception as error:
                 self.context.logs.exception(self.id, "a bug in the task's driver")
                 await self.pause(Reason("bug", Text("internal error: {error}", {"error": repr(error)})))
+                self.trouble = self.trouble or Reason(
+                    "bug", Text("internal error: {error}", {"error": repr(error)})
+                )
+            else:
+                continue
+            if self.cancelling:  # it cannot pause: it tries again to end, less and less often
+                troubles += 1
+                await self._rest(min(_TROUBLE_S * 2 ** (troubles - 1), _TROUBLE_MAX_S))
 
     async def _step(self) -> bool:
         """Do the next thing; False when the driver's work is over."""
         if self.state in states.ENDED:
             return False
+        while self._unsaved:
+            await self.db.end_lease(*self._unsaved[0], now=self.context.clock.now())
+            self._unsaved.popleft()
         if self.cancelling:
             await self._close_cancelled()
             await finish.merge_and_publish(self)
             return False
         if self.state == states.PAUSED:
             if self.leases:
-                await self._wait()
+                await self._wake.wait()
                 return True
             return False
-        while self._unsaved:
-            await self.db.end_lease(*self._unsaved[0], now=self.context.clock.now())
-            self._unsaved.popleft()
-        if not self._verified:
-            await self._verify_input()
-            return True
         if not self.input_complete and self.progress.chunks["ready"] < self._ahead():
             await self._cut()
         elif self.input_complete and not self.progress.chunks["ready"] and not self.progress.chunks["leased"]:
-            await self._count_left_out()
+            await self.reading.count_left_out()
             await finish.merge_and_publish(self)
             return False
         else:
-            await self._wait()
+            await self._wake.wait()
         return True
 
-    async def _wait(self) -> None:
-        await self._wake.wait()
+    async def _rest(self, seconds: float) -> None:
+        """Wait `seconds` of the clock, or until woken."""
+        timer = asyncio.create_task(self.context.clock.sleep(seconds))
+        waiter = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            waiter.cancel()
 
     def _ahead(self) -> int:
         """Chunks to keep ready: enough for four windows, at least four, at most 256."""
-        per_chunk = max(1, int(self.config["config"].get("lines_per_chunk", 200)))
+        per_chunk = max(1, int(self.config["config"]["lines_per_chunk"]))
         window = self.context.dispatcher.window(self.account)
         return max(4, min(256, -(-4 * window // per_chunk)))
 
-    async def _verify_input(self) -> None:
-        """What was cut must still be what the input says; cheap when the file was not touched."""
-        if self.position.offset and not unchanged(self.pin):
-            rows = await self.db.pages_all()
-            source = open_pinned(self.pin)
-            try:
-                bad = await asyncio.to_thread(cutter.verify, self.directory, source, rows)
-            finally:
-                os.close(source)
-            if bad is not None:
-                raise InputError(
-                    Text(
-                        "the input {path} has changed since the submit (chunk {chunk} differs)",
-                        {"path": self.pin.path, "chunk": bad},
-                    )
-                )
-            self.log(30, "the input file was touched; what was cut of it is unchanged")
-        self._verified = True
-
     async def _cut(self) -> None:
-        count = min(self._batch, self._ahead())
-        self._batch = min(32, self._batch * 2)  # the first chunk leaves soon, later ones in bulk
-        source = open_pinned(self.pin)
-        try:
-            rows, position = await asyncio.to_thread(
-                cutter.cut,
-                self.directory,
-                source,
-                self.pin.size,
-                self.position,
-                per_chunk=int(self.config["config"].get("lines_per_chunk", 200)),
-                limit=self.test_lines,
-                count=count,
-            )
-        finally:
-            os.close(source)
-        if not rows:
-            raise InputError(Text("the input {path} has become shorter", {"path": self.pin.path}))
-        await self.db.add_chunks(rows, position=position._asdict())
-        failpoint("cut.committed")
-        self.position = position
+        rows = await self.reading.cut(self._ahead())
         self.progress.cut(rows)
         if self.state == states.PREPARING:
             await self.set_state(states.RUNNING)
         self.context.dispatcher.wake()
         self.changed()
-
-    async def _count_left_out(self) -> None:
-        if not self.test_lines or self.position.offset >= self.pin.size or "left_out_exact" in self.facts:
-            return
-        count, exact = await asyncio.to_thread(
-            count_records,
-            self.pin.path,
-            self.position.offset,
-            self.pin.size,
-            lambda: self.forgotten,
-            _COUNT_LIMIT,
-        )
-        await self.db.set_facts(left_out=count, left_out_exact=exact)
-        self.facts |= {"left_out": count, "left_out_exact": exact}
 
     async def _close_cancelled(self) -> None:
         """Wait for the calls in flight, bounded; then give every open record its terminal."""
@@ -383,7 +409,7 @@ class Task:
             await self._wait_for_leases(None)
         while rows := await self.db.page(0, _READY_PAGE, "ready"):
             for row in rows:
-                counts = await asyncio.to_thread(closing.close_chunk, self, row)
+                counts = await in_thread(lambda row=row: closing.close_chunk(self, row))  # type: ignore[misc]
                 await self.db.finish_chunk(row.n, counts)
                 self.progress.finished_open(row, counts)
                 self.changed()
@@ -393,30 +419,32 @@ class Task:
         deadline = None if seconds is None else clock.monotonic() + seconds
         while self.leases and (deadline is None or clock.monotonic() < deadline):
             self._wake.clear()
-            timer = asyncio.create_task(clock.sleep(0.5))
-            waiter = asyncio.create_task(self._wake.wait())
-            await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
-            for one in (timer, waiter):
-                one.cancel()
+            await self._rest(0.5)
 
     # the scheduler's side
 
     async def next_row(self) -> ChunkRow | None:
-        """A ready chunk, taken off the list; None when there is none now."""
+        """A ready chunk, promised to the caller: it is granted, or given back by `keep`.
+
+        None when there is none now. Raises sqlite3.Error.
+        """
         if not self._ready and self.progress.chunks["ready"]:
-            self._ready.extend(await self.db.page(self._ready_from, _READY_PAGE, "ready"))
-            if not self._ready and self._ready_from:
-                self._ready_from = 0  # released chunks stand before it
-                self._ready.extend(await self.db.page(0, _READY_PAGE, "ready"))
+            rows = await self.db.page(self._ready_from, _READY_PAGE, "ready")
+            if not rows and self._ready_from:
+                rows = await self.db.page(0, _READY_PAGE, "ready")  # released chunks stand before it
             taken = self._promised | {lease.row.n for lease in self.leases.values()}
-            self._ready = deque(row for row in self._ready if row.n not in taken)
-            if self._ready:
-                self._ready_from = self._ready[-1].n
+            self._ready.extend(row for row in rows if row.n not in taken)
+            self._ready_from = rows[-1].n if rows else 0
         if not self._ready:
             return None
         row = self._ready.popleft()
         self._promised.add(row.n)
         return row
+
+    def keep(self, row: ChunkRow) -> None:
+        """A promised chunk was not granted after all."""
+        self._promised.discard(row.n)
+        self._ready_from = 0
 
     async def grant(self, row: ChunkRow, worker: WorkerProcess) -> Lease:
         """Commit a lease of `row`, which `next_row` gave, to `worker`. Raises OSError, sqlite3.Error."""
@@ -429,6 +457,7 @@ class Task:
         except BaseException:
             del self.leases[lease.id]
             self.progress.ended(lease.id, "ready", None)
+            self._ready_from = 0
             raise
         failpoint("lease.committed")
         return lease
@@ -440,6 +469,8 @@ class Task:
         counts = self.progress.ended(lease.id, state, counters)
         if state == "ready":
             self._ready_from = 0
+        else:
+            self._room_tries = 0
         if not self.forgotten:
             end = (lease.id, lease.row.n, state, outcome, counts)
             try:
@@ -452,29 +483,46 @@ class Task:
         self.wake()
         self.changed()
 
+    # the disk
+
     async def fault(self, code: int | None, message: str) -> None:
         """A write failed: wait for room, or for a person."""
         if self.forgotten or not self.directory.still_there():
             return
         self.log(40, f"a write failed: {message}")
+        if code == errno.EIO:  # SQLite says so for a spent quota too
+            code = await asyncio.to_thread(room_errno, self.directory, _ROOM_BYTES) or code
         if code in (errno.ENOSPC, errno.EDQUOT):
             text = Text("the disk is full; the task goes on by itself when there is room again")
-            await self.pause(Reason("disk_full", text))
+            reason = Reason("disk_full", text)
         else:
             detail = message or os.strerror(code or errno.EIO)
-            await self.pause(
-                Reason("io", Text("reading or writing the task's files failed: {detail}", {"detail": detail}))
+            reason = Reason(
+                "io", Text("reading or writing the task's files failed: {detail}", {"detail": detail})
             )
+        if self.cancelling:
+            self.trouble = reason
+            self.changed()
+        await self.pause(reason)
 
-    async def look_for_room(self) -> None:
-        """Called each second: a task that waits for room on the disk goes on when there is some."""
+    def _room_wait(self) -> float:
+        return float(min(_ROOM_FIRST_S * 2 ** max(0, self._room_tries - 1), _ROOM_MAX_S))
+
+    async def found_room(self) -> bool:
+        """Called each second: whether a task that waits for room on the disk may go on."""
         now = self.context.clock.monotonic()
-        if self.state != states.PAUSED or self.reason is None or self.reason.code != "disk_full":
-            return
-        if now >= self._room_check:
-            self._room_check = now + _ROOM_CHECK_S
-            if await asyncio.to_thread(has_room, self.directory):
-                try:
-                    await self.resume()
-                except (OSError, sqlite3.Error) as error:
-                    await self.fault(disk_errno(error), str(error))
+        if not self.rests_for("disk_full") or now < self._room_at:
+            return False
+        self._room_at = now + self._room_wait()
+        size = min(_ROOM_BYTES * 4 ** max(0, self._room_tries - 1), _ROOM_MAX_BYTES)
+        return await asyncio.to_thread(room_errno, self.directory, size) is None
+
+
+# What another round of a task that has ended begins with.
+_AGAIN: dict[str, Any] = {
+    "state": states.RUNNING,
+    "reason": None,
+    "ended": None,
+    "identity": None,
+    "cancel": False,
+}

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 CONTROLS_VARIABLE = "BATCH_INFER_TEST_CONTROLS"
 _FRIENDLY = '{"latency_ms": [20, 80]}'
+IDLE_EXIT_S = 300.0  # without a request; the daemon looks after it while a task needs it
 _DEADLINE_S = 30.0  # for all of it, another one's start included
 _LOOK_S = 0.05
 _PING_S = 2.0
@@ -58,7 +59,7 @@ class TestServiceUnavailable(BatchInferError):  # noqa: N818  named as one says 
     __test__ = False  # no test class, whatever pytest makes of its name
 
 
-async def ensure_running(state_dir: Path, clock: Clock, idle_exit_s: float = 1800) -> str:
+async def ensure_running(state_dir: Path, clock: Clock, idle_exit_s: float = IDLE_EXIT_S) -> str:
     """The base URL ("http://127.0.0.1:PORT/v1") of the one service of `state_dir`, which answers now.
 
     A new service has the controls of BATCH_INFER_TEST_CONTROLS (JSON), else a latency of 20 to 80 ms and

@@ -87,7 +87,7 @@ def _on_terminate(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
     modes = iter(("drain", "abort"))
 
     def terminate() -> None:
-        worker.shutdown(next(modes, "abort"))
+        worker.terminate(next(modes, "abort"))
 
     try:
         loop.add_signal_handler(signal.SIGTERM, terminate)

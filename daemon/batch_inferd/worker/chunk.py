@@ -7,9 +7,9 @@ was recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batch_inferd.backends import reply as replies
@@ -100,7 +100,7 @@ class LeasedChunk:
         self.counts.waiting += 1
         record.waiting = True
 
-    @contextmanager
+    @contextlib.contextmanager
     def cancellable(self) -> Iterator[None]:
         """Inside, `cancel_calls` may cancel the running task."""
         task = asyncio.current_task()
@@ -129,10 +129,11 @@ class LeasedChunk:
         return self.ending not in (None, _ENDINGS[0])
 
     def close(self) -> None:
-        """Give the files back, without a sync."""
-        self.journal.close()
-        os.close(self._source)
-        self.directory.close()
+        """Give all files back, without a sync. Raises OSError."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.directory.close)
+            stack.callback(os.close, self._source)
+            self.journal.close()
 
     # what happened
 

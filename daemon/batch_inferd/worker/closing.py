@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_inferd.seams.failpoint import failpoint
 
 if TYPE_CHECKING:
     from batch_inferd.worker.chunk import LeasedChunk
+
+_log = logging.getLogger(__name__)
 
 
 class End(NamedTuple):
@@ -19,25 +22,38 @@ class End(NamedTuple):
 
 
 async def close_chunk(chunk: LeasedChunk) -> End:
-    """Sync and close a chunk that has nothing in flight. Its folder may be gone: then nothing is sealed."""
+    """Sync and close a chunk that has nothing in flight. Its folder may be gone: then nothing is sealed.
+
+    Raises nothing: whatever happens, the lease ends, and a chunk whose files complained is not sealed.
+    """
     try:
-        return await _settle(chunk)
-    finally:
+        end = await _settle(chunk)
+    except Exception as error:  # noqa: BLE001  a bug must end in a pause that names it, not in a lease that hangs
+        _log.exception("a bug: chunk %d of task %s", chunk.lease.chunk, chunk.lease.task_id)
+        end = _faulted(chunk, OSError(None, f"internal error: {error!r}"))
+    try:
         chunk.close()
+    except OSError as error:  # NFS tells at the close what it could not write
+        if end.reason not in ("gone", "fault"):
+            end = _faulted(chunk, error)
+    return end
+
+
+def _faulted(chunk: LeasedChunk, error: OSError) -> End:
+    """What was told before is not told again."""
+    return End("fault", None if chunk.ending == "fault" else error)
 
 
 async def _settle(chunk: LeasedChunk) -> End:
     if not await asyncio.to_thread(chunk.directory.still_there):
         return End("gone", None)
-    faulted = chunk.ending == "fault"
     try:
         await chunk.journal.settle()
-        if not chunk.counts.open and not faulted:
+        if not chunk.counts.open and chunk.ending != "fault":
             failpoint("seal.synced")
     except OSError as error:
-        # What was told before is not told again; a sync that failed is not tried again.
-        return End("fault", None if faulted else error)
-    if faulted:
+        return _faulted(chunk, error)  # a sync that failed is not tried again
+    if chunk.ending == "fault":
         return End("fault", None)
     if not await asyncio.to_thread(chunk.directory.still_there):
         return End("gone", None)

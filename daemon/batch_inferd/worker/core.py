@@ -145,9 +145,15 @@ class Worker:
             self._end(chunk, mode)
 
     def _on_shutdown(self, params: dict[str, Any]) -> None:
-        self.shutdown(str(params["mode"]))
+        self._shutdown(str(params["mode"]))
 
-    def shutdown(self, mode: str) -> None:
+    def terminate(self, mode: str) -> None:
+        """As the daemon's `shutdown`, but it did not ask: it is told first, to give no lease any more."""
+        if self._stopping is None:
+            self._outbox.send("stopping", {})
+        self._shutdown(mode)
+
+    def _shutdown(self, mode: str) -> None:
         """End all leases (`drain`: calls in flight may finish), then `run` returns."""
         self._stopping = mode
         for lease in self._opening:

@@ -36,12 +36,6 @@ class Opened:
     blank: int
     state: ChunkState
 
-    def close(self) -> None:
-        """Give everything back, without a sync."""
-        self.writer.close()
-        os.close(self.source)
-        self.directory.close()
-
 
 def open_lease(lease: Lease) -> Opened:
     """Open everything. Raises FolderGone; OSError, also where the chunk file is not what was leased."""

@@ -11,6 +11,7 @@ from batch_infer.protocol import rpc
 from batch_infer.protocol.errors import EXIT_DONE, DaemonUnavailable
 from batch_infer.protocol.text import Text
 from batch_infer.render.daemon_text import daemon_lines, public_daemon
+from batch_infer.spawn import MODULE, environment
 
 if TYPE_CHECKING:
     from batch_infer.cli.context import Context
@@ -34,10 +35,12 @@ def _start(context: Context, as_json: bool) -> int:
 
 def _run(context: Context, _as_json: bool) -> int:
     """Become the daemon, so that a supervisor's signals reach it."""
-    command = [sys.executable, "-m", "batch_inferd", "--workspace", str(context.workspace.root)]
+    root = str(context.workspace.root)
+    command = [sys.executable, "-m", MODULE, "--workspace", root, "--foreground"]
+    environ = environment(context.environ) | {"BATCH_INFER_LANG": context.lang}
     if os.name == "posix":
-        os.execv(sys.executable, command)  # noqa: S606  it replaces this process; there is no shell
-    return subprocess.call(command)
+        os.execve(sys.executable, command, environ)  # noqa: S606  it replaces this process; there is no shell
+    return subprocess.call(command, env=environ)
 
 
 def _stop(context: Context, as_json: bool) -> int:
@@ -61,7 +64,9 @@ def _stop(context: Context, as_json: bool) -> int:
     if as_json:
         console.json(public_daemon(None))
     else:
-        console.data(console.text(Text("the daemon has ended; unfinished tasks go on with the next one")))
+        console.data(
+            console.text(Text("the daemon has ended; unfinished tasks go on when it is started again"))
+        )
     return EXIT_DONE
 
 

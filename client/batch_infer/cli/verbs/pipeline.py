@@ -75,8 +75,8 @@ def _tell(context: Context, accepted: dict[str, Any], *, staying: bool) -> None:
     console.tell(
         went_on if accepted.get("went_on") else Text("task {id} is accepted: {model} at {service}", values)
     )
-    if accepted.get("backend_reason"):
-        reason = Text.from_wire(accepted["backend_reason"])
+    reason = Text.from_wire(accepted.get("backend_reason"))
+    if accepted.get("batch_unused"):  # the one reason that a person may want to act upon
         console.tell(Text("backend {name}: {reason}", {"name": accepted["backend"], "reason": reason}))
     console.tell(Text("the outputs will be in {path}", {"path": accepted["outputs"]}))
     if not staying:

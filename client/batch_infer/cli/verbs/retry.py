@@ -21,11 +21,14 @@ def run(context: Context, request: Request) -> int:
     task_id = request.ids[0]
     with context.daemon_of_task(task_id) as peer:
         answer = peer.call(rpc.RETRY, {"task_id": task_id})
-    if answer["records"]:
-        values = {"n": numbers.count(answer["records"]), "round": answer["round"]}
+    values = {"id": task_id, "n": numbers.count(answer["records"]), "round": answer["round"]}
+    if answer["records"] == 1:
+        context.console.tell(Text("round {round}: 1 record is tried again", values))
+    elif answer["records"]:
         context.console.tell(Text("round {round}: {n} records are tried again", values))
-    else:
-        context.console.tell(Text("the task {id} has no failed or missing records", {"id": task_id}))
+    elif answer["state"] == "completed":
+        nothing = Text("nothing to try again: task {id} has no failed or missing records", values)
+        context.console.tell(nothing)
     if not (request.wait or request.follow):
         show_state(context, task_id, answer, as_json=request.as_json)
         return EXIT_DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from batch_infer.cli.outcome import steps
 from batch_infer.cli.tasks import all_tasks, tell_empty
 from batch_infer.protocol import rpc
 from batch_infer.protocol.errors import EXIT_DONE
@@ -13,7 +14,7 @@ from batch_infer.render import numbers
 from batch_infer.render.chunk_window import task_with_chunks
 from batch_infer.render.daemon_text import daemon_lines, public_daemon
 from batch_infer.render.public import public_task, public_tasks
-from batch_infer.render.task_text import chunk_table, next_steps, task_detail, task_list
+from batch_infer.render.task_text import chunk_table, task_detail, task_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +50,11 @@ def _one(context: Context, task_id: str, *, as_json: bool) -> int:
             console.data(line)
     if more:
         values = {"n": numbers.count(more), "id": task_id}
-        console.tell(Text("{n} more chunks are shown by: batch_infer -status {id} -json", values))
-    for step in next_steps(task):
+        shows = Text("{n} more chunks are shown by: batch_infer -status {id} -json", values)
+        if more == 1:
+            shows = Text("1 more chunk is shown by: batch_infer -status {id} -json", values)
+        console.tell(shows)
+    for step in steps(task):
         console.hint(step)
     return EXIT_DONE
 
