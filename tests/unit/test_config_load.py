@@ -162,7 +162,7 @@ def test_positions_are_kept_for_later_errors() -> None:
 
 
 def test_messages_show_the_files_own_name() -> None:
-    for path in ("/home/me/work/pro.yaml", r"C:\work\pro.yaml", "pro.yaml"):
+    for path in ("/home/me/jobs/pro.yaml", r"C:\jobs\pro.yaml", "pro.yaml"):
         with pytest.raises(ConfigError) as caught:
             parse_config(b"", path)
         assert str(caught.value.problems[0]).startswith("pro.yaml:1:1: ")

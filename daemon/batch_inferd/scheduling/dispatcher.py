@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
-    from batch_inferd.tasks.task import Lease, Task
+    from batch_inferd.tasks.lease import Lease
+    from batch_inferd.tasks.task import Task
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.25

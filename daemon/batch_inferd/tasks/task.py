@@ -23,8 +23,10 @@ from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import NAME, ChunkRow, TaskDB, disk_errno
 from batch_inferd.tasks import closing, finish, states
 from batch_inferd.tasks.folder import room_errno
+from batch_inferd.tasks.lease import Lease
 from batch_inferd.tasks.progress import Progress
 from batch_inferd.tasks.reading import Reading
+from batch_inferd.tasks.room import FIRST_BYTES, Room
 from batch_inferd.tasks.states import Reason
 from batch_inferd.tasks.threads import in_thread
 
@@ -38,22 +40,8 @@ if TYPE_CHECKING:
     from batch_inferd.tasks.context import Context
 
 _CANCEL_GRACE_S = 10.0  # how long calls in flight may still answer after a cancel
-_ROOM_FIRST_S, _ROOM_MAX_S = 5.0, 60.0  # how often a full disk is tried: growing
-_ROOM_BYTES, _ROOM_MAX_BYTES = 64 * 1024, 16 * 1024 * 1024  # and how much must fit: growing too
 _TROUBLE_S, _TROUBLE_MAX_S = 5.0, 60.0  # before a cancelled task tries again to end
 _READY_PAGE = 64
-
-
-class Lease:
-    """A chunk in a worker's hands. `unstarted` is how many of its records the worker has not sent yet."""
-
-    def __init__(self, lease: str, task: Task, row: ChunkRow, worker: WorkerProcess) -> None:
-        self.id = lease
-        self.task = task
-        self.row = row
-        self.worker = worker
-        self.unstarted = row.records - row.answered - row.error - row.missing
-        self.asked_to_end = ""  # the mode that the worker was told: "drain", then perhaps "abort"
 
 
 class Task:
@@ -90,8 +78,7 @@ class Task:
         self._promised: set[int] = set()  # given by next_row, not yet granted
         self._wake = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
-        self._room_at = 0.0
-        self._room_tries = 0
+        self._room = Room()
         self.going_on = False  # between the decision to go on and its end
         self._storage = asyncio.Lock()  # opening and closing, while others may ask
         self._users = 0
@@ -202,8 +189,7 @@ class Task:
             self.state, self.reason = states.PAUSED, reason
             self.changed()
         if reason.code == "disk_full":
-            self._room_tries += 1
-            self._room_at = self.context.clock.monotonic() + self._room_wait()
+            self._room.full(self.context.clock.monotonic())
         self.context.dispatcher.end_task(self, "drain")
         self.wake()
 
@@ -470,7 +456,7 @@ class Task:
         if state == "ready":
             self._ready_from = 0
         else:
-            self._room_tries = 0
+            self._room.progressed()
         if not self.forgotten:
             end = (lease.id, lease.row.n, state, outcome, counts)
             try:
@@ -491,7 +477,7 @@ class Task:
             return
         self.log(40, f"a write failed: {message}")
         if code == errno.EIO:  # SQLite says so for a spent quota too
-            code = await asyncio.to_thread(room_errno, self.directory, _ROOM_BYTES) or code
+            code = await asyncio.to_thread(room_errno, self.directory, FIRST_BYTES) or code
         if code in (errno.ENOSPC, errno.EDQUOT):
             text = Text("the disk is full; the task goes on by itself when there is room again")
             reason = Reason("disk_full", text)
@@ -505,17 +491,11 @@ class Task:
             self.changed()
         await self.pause(reason)
 
-    def _room_wait(self) -> float:
-        return float(min(_ROOM_FIRST_S * 2 ** max(0, self._room_tries - 1), _ROOM_MAX_S))
-
     async def found_room(self) -> bool:
         """Called each second: whether a task that waits for room on the disk may go on."""
-        now = self.context.clock.monotonic()
-        if not self.rests_for("disk_full") or now < self._room_at:
+        if not self.rests_for("disk_full") or not self._room.is_due(self.context.clock.monotonic()):
             return False
-        self._room_at = now + self._room_wait()
-        size = min(_ROOM_BYTES * 4 ** max(0, self._room_tries - 1), _ROOM_MAX_BYTES)
-        return await asyncio.to_thread(room_errno, self.directory, size) is None
+        return await asyncio.to_thread(self._room.is_there, self.directory)
 
 
 # What another round of a task that has ended begins with.
