@@ -34,11 +34,13 @@ def test_one_look_a_wait():
 
 
 def test_room_is_tried_for_real(tmp_path, monkeypatch):
-    directory = Directory(tmp_path)
+    folder = tmp_path / "task"
+    folder.mkdir()
+    directory = Directory(folder)
     room = Room()
     room.full(0.0)
     assert room.is_there(directory)
     monkeypatch.setenv("BATCH_INFER_FS_FAULTS", "write:.room=28")
     assert not room.is_there(directory)
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
     directory.close()

@@ -321,16 +321,13 @@ class Task:
                     return
             except (OSError, sqlite3.Error) as error:
                 await self.fault(disk_errno(error), str(error))
-            except InputError as error:
-                await self.pause(Reason("input_changed", error.text))
             except BatchInferError as error:
-                await self.pause(Reason(error.code, error.text))
+                code = "input_changed" if isinstance(error, InputError) else error.code
+                await self.pause(Reason(code, error.text))
             except Exception as error:
                 self.context.logs.exception(self.id, "a bug in the task's driver")
-                await self.pause(Reason("bug", Text("internal error: {error}", {"error": repr(error)})))
-                self.trouble = self.trouble or Reason(
-                    "bug", Text("internal error: {error}", {"error": repr(error)})
-                )
+                self.trouble = Reason("bug", Text("internal error: {error}", {"error": repr(error)}))
+                await self.pause(self.trouble)
             else:
                 continue
             if self.cancelling:  # it cannot pause: it tries again to end, less and less often
