@@ -23,6 +23,15 @@ CANCELLED = "cancelled"
 ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
 ACTIVE = frozenset({PREPARING, RUNNING, MERGING})
 
+# The facts that another round of a task that has ended begins with.
+AGAIN: dict[str, Any] = {
+    "state": RUNNING,
+    "reason": None,
+    "ended": None,
+    "identity": None,
+    "cancel": False,
+}
+
 # Reasons that mend themselves: a client that waits goes on waiting.
 SELF_MENDING = frozenset({"credit", "disk_full", "service"})
 

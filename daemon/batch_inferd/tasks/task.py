@@ -211,7 +211,7 @@ class Task:
 
     async def retry(self) -> int:
         """Open failed and missing records of a completed task for another round; returns how many."""
-        count = await self.db.reopen_failed(round=self.round + 1, **_AGAIN)
+        count = await self.db.reopen_failed(round=self.round + 1, **states.AGAIN)
         if count:
             failpoint("retry.committed")
             self.facts["round"] = self.round + 1
@@ -223,12 +223,12 @@ class Task:
         """After a failed identity: chunks that did not add up are run again; only their gaps are sent."""
         chunks = list(self.facts.get("problem_chunks", ()))
         doubles = await in_thread(lambda: closing.quarantine_doubles(self, chunks))
-        await self.db.reopen(chunks, **_AGAIN)
+        await self.db.reopen(chunks, **states.AGAIN)
         self.log(20, f"{len(chunks)} chunks are gone through again; {doubles} double records set aside")
         await self._reopened()
 
     async def _reopened(self) -> None:
-        self.facts |= _AGAIN
+        self.facts |= states.AGAIN
         self.state, self.reason = states.RUNNING, None
         self.progress.reopened(await self.db.totals())
         self._ready.clear()
@@ -493,13 +493,3 @@ class Task:
         if not self.rests_for("disk_full") or not self._room.is_due(self.context.clock.monotonic()):
             return False
         return await asyncio.to_thread(self._room.is_there, self.directory)
-
-
-# What another round of a task that has ended begins with.
-_AGAIN: dict[str, Any] = {
-    "state": states.RUNNING,
-    "reason": None,
-    "ended": None,
-    "identity": None,
-    "cancel": False,
-}
