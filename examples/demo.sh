@@ -1,6 +1,7 @@
 #!/bin/sh
 # The main job on the embedded test service, in a fresh workspace: .demo/ beside the Makefile.
 set -eu
+unset BATCH_INFER_WORKSPACE  # the demo has a workspace of its own
 bin=$(cd "$1" && pwd)
 root=$(pwd)
 demo="$root/.demo"

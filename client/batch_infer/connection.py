@@ -6,12 +6,14 @@ asyncio here: `-list` should be quick.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from batch_infer.protocol import frames, rpc
 from batch_infer.protocol.errors import BatchInferError, DaemonUnavailable, Incompatible, from_wire
+from batch_infer.protocol.process import is_running, start_token
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.transport import Channel, connect
 from batch_infer.version import __version__
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 60.0
 _CHUNK = 64 * 1024
 _KEPT = 256  # notifications that came while an answer was waited for; older ones are outdated anyway
+
+
+_LOOK_S = 0.01  # between two looks at a process that is ending
 
 
 class NoAnswerError(Exception):
@@ -140,14 +145,22 @@ class Connection:
         return self._notifications.popleft()
 
     def wait_closed(self, timeout: float) -> bool:
-        """Whether the daemon hangs up within `timeout` seconds, as it does when it ends."""
+        """Whether the daemon hangs up within `timeout` seconds, and its process is gone by then too.
+
+        What follows may remove or reuse its workspace.
+        """
         deadline = time.monotonic() + timeout
+        token = start_token(self.pid) if self.pid != os.getpid() else None
         try:
             while time.monotonic() < deadline:
                 self._read(deadline)
         except TimeoutError:
             return False
         except (OSError, BatchInferError):
+            while token is not None and is_running(self.pid, token):
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_LOOK_S)
             return True
         return False
 

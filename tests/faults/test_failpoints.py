@@ -1,15 +1,17 @@
 """Every failpoint exits its process once; after the restart nothing is lost and nothing paid twice."""
 
+import shutil
+
 import pytest
 
 from batch_inferd.seams.failpoint import FAILPOINTS
 from harness import Outputs, Shell, paid_again, prompts, service_config, wait_for
 
 RECORDS = 60
-IN_RETRY = {"retry.committed"}
+OTHER_WAYS = {"cancel.committed", "cancel.closed", "mend.config_written", "adopt.committed"}
 
 
-@pytest.mark.parametrize("name", sorted(FAILPOINTS))
+@pytest.mark.parametrize("name", sorted(FAILPOINTS - OTHER_WAYS))
 def test_exit_once(workspace, service, tmp_path, name):
     fired = tmp_path / "fired"
     fired.mkdir()
@@ -39,4 +41,50 @@ def test_exit_once(workspace, service, tmp_path, name):
     out = Outputs(workspace, "A", round=1)
     out.check_identity(RECORDS)
     assert out.ids == [f"q-{n}" for n in range(RECORDS)]
+    assert not paid_again(out.output, service.ledger())
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_WAYS))
+def test_exit_once_on_other_ways(workspace, service, tmp_path, name):
+    """A cancel, a mended config, a copied folder: whatever was half done is done, or can be done again."""
+    fired = tmp_path / "fired"
+    fired.mkdir()
+    shell = Shell(workspace, BATCH_INFER_FAILPOINTS=f"{name}=exit", BATCH_INFER_FAILPOINT_DIR=str(fired))
+    service.control(latency_ms=100)
+    slow = {"execution": {"concurrency": 4}, "limits": {"max_concurrency": 4}}
+    shell.config(model=service_config(service), **slow)
+    shell.config("mended.yaml", model=service_config(service, password="sk-other"), max_retry_count=7, **slow)
+    prompts(workspace / "in.jsonl", RECORDS)
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A")
+    wait_for(lambda: shell.status("A")["counts"]["output"] > 3, "some answers")
+
+    def state(task_id="A"):
+        return shell.json("-status", task_id, code=None).get("state")
+
+    if name.startswith("cancel"):
+        shell.run("-cancel", "A", code=None)
+        wait_for((fired / f"{name}.fired").exists, "the crash")
+        wait_for(lambda: state() == "cancelled", "the cancel to be gone on with")
+        counts = Outputs(workspace, "A").report["counts"]
+        assert counts["input"] == counts["output"] + counts["error"] + counts["missing"]
+        assert service.summary().billed - 4 <= counts["output"] <= service.summary().billed
+        return
+    service.control(latency_ms=10)
+    if name.startswith("mend"):
+        shell.run("-pause", "A")
+        shell.run("-resume", "A", "-config", "mended.yaml", code=None)
+        wait_for((fired / f"{name}.fired").exists, "the crash")
+        shell.run("-resume", "A", "-config", "mended.yaml")
+        task_id = "A"
+    else:
+        shell.run("-pause", "A")
+        shutil.copytree(workspace / "chunks/A", workspace / "chunks/B")
+        assert shell.status("B")["reason"] == "moved"
+        shell.run("-resume", "B", code=None)
+        wait_for((fired / f"{name}.fired").exists, "the crash")
+        shell.run("-resume", "B")
+        task_id = "B"
+    wait_for(lambda: state(task_id) == "completed", "the end")
+    out = Outputs(workspace, task_id)
+    out.check_identity(RECORDS)
     assert not paid_again(out.output, service.ledger())

@@ -1,5 +1,7 @@
 """kill -9 of the daemon, of a worker, and of both, round after round, in one task."""
 
+import itertools
+import json
 import os
 import random
 from typing import TYPE_CHECKING
@@ -43,6 +45,8 @@ def test_kill_9(shell, service):
         if victim in ("daemon", "both"):
             shell.run("-list")  # any command starts the daemon again, and it goes on
         wait_for(lambda: len(shell.workers()) == 1 or done(shell), "a worker")
+        if victim in ("daemon", "both"):  # a new daemon lives beside no worker of an earlier one
+            assert not [worker for worker in workers if worker.is_running()]
     assert pending_kills >= 25
     service.control(latency_ms=0)
     shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", code=None, timeout=100)
@@ -52,8 +56,26 @@ def test_kill_9(shell, service):
     assert out.ids == [f"q-{n}" for n in range(RECORDS)]
     assert not paid_again(out.output, service.ledger())
     assert out.report["attempts"]["retries"] == 0
+    assert not overlapping(shell.workspace / "chunks/A")
     alive = [worker for worker in seen_workers.values() if worker.is_running()]
     assert {worker.pid for worker in alive} <= {worker.pid for worker in shell.workers()}
+
+
+def overlapping(folder):
+    """Chunks with journals of two leases that were written at the same time."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for journal in folder.glob("0*/chunk_*.*.jsonl"):
+        times = [
+            json.loads(line)["t"] for line in journal.read_bytes().split(b"\n")[:-1] if line.endswith(b"}")
+        ]
+        if times:
+            spans.setdefault(journal.name.split(".")[0], []).append((min(times), max(times)))
+    return [
+        chunk
+        for chunk, found in spans.items()
+        for one, two in itertools.pairwise(sorted(found))
+        if two[0] < one[1]
+    ]
 
 
 def done(shell) -> bool:

@@ -10,12 +10,20 @@ def test_two_shells_with_their_own_key(workspace, service):
     one.config(model=service_config(service, password="${KEY}"))
     prompts(workspace / "in1.jsonl", 20, tag="one")
     prompts(workspace / "in2.jsonl", 20, tag="two")
-    one.run("-pipeline", "in1.jsonl", "-task-id", "A", "-wait")
-    two.run("-pipeline", "in2.jsonl", "-task-id", "B", "-wait")
-    rows = [row for row in service.ledger() if row.billed]
-    assert len({row.key_digest for row in rows[:20]}) == 1
-    assert len({row.key_digest for row in rows[20:]}) == 1
-    assert rows[0].key_digest != rows[-1].key_digest
+    service.control(latency_ms=100)
+    running = [
+        one.start("-pipeline", "in1.jsonl", "-task-id", "A", "-wait"),
+        two.start("-pipeline", "in2.jsonl", "-task-id", "B", "-wait"),
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, out + err
+    key_of = {row.request_id: row.key_digest for row in service.ledger()}
+    keys = [
+        {key_of[line["response"]["request_id"]] for line in Outputs(workspace, name).output} for name in "AB"
+    ]
+    assert [len(found) for found in keys] == [1, 1]
+    assert keys[0] != keys[1]
     for path in workspace.rglob("*"):
         if path.is_file():
             data = path.read_bytes()

@@ -1,7 +1,6 @@
 """The main job: submit, follow, outputs; many shells; going on; refusing."""
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_examples_run_as_the_readme_says(shell):
     (shell.workspace / "config.yaml").write_bytes((ROOT / "config.yaml.example").read_bytes())
-    os.chmod(shell.workspace / "config.yaml", 0o600)
     done = shell.run("-pipeline", str(ROOT / "examples/questions.jsonl"), "-task-id", "demo", "-follow")
+    assert "warning" not in done.stderr
     assert "300" in done.stdout + done.stderr
     out = Outputs(shell.workspace, "demo")
     out.check_identity(300)
@@ -36,6 +35,8 @@ def test_twenty_shells_at_the_same_instant(shell, service):
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     daemons = [command for command in commands if _is_daemon(command, shell.workspace)]
     assert len(daemons) == 1
+    (log,) = (shell.workspace / "logs").glob("daemon_*.log")
+    assert log.read_text().count(" serves ") == 1, "one daemon, all the time"
     for n in range(20):
         out = Outputs(shell.workspace, f"task_{n}")
         out.check_identity(30 + n)

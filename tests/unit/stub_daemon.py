@@ -75,7 +75,8 @@ class StubDaemon:
                 method, params = message["method"], message["params"]
                 self.asked.append((method, params))
                 if method == rpc.HELLO:
-                    send(rpc.result(message["id"], {"protocol": 1, "version": "0", "pid": 1, "started": 0.0}))
+                    hello = {"protocol": 1, "version": "0", "pid": 2**30, "started": 0.0}
+                    send(rpc.result(message["id"], hello))
                     continue
                 try:
                     send(rpc.result(message["id"], self.handlers[method](params)))

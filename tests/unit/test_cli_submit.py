@@ -76,7 +76,7 @@ def test_what_is_printed(ws):
     assert cli.stderr.count("warning: mind the gap\n") == 1
     assert "note: so you know\n" in cli.stderr
     assert "task A is accepted: test-model at http://127.0.0.1:1/v1\n" in cli.stderr
-    assert "backend online" not in cli.stderr
+    assert "backend online: the service has no batches\n" in cli.stderr
     assert "the outputs will be in /ws/merged/A\n" in cli.stderr
     assert "batch_infer -monitor A\n" in cli.stderr
 
@@ -85,7 +85,7 @@ def test_a_batch_api_that_is_not_used_is_told(ws):
     reason = Text(
         "{service} has a Batch API, but this version makes online calls only", {"service": "openai"}
     )
-    cli = Cli(ws, [daemon(submit=lambda p: accepted(p, backend_reason=reason.to_wire(), batch_unused=True))])
+    cli = Cli(ws, [daemon(submit=lambda p: accepted(p, backend_reason=reason.to_wire()))])
     assert cli("-pipeline", "in.jsonl", "-task-id", "A") == 0
     assert "backend online: openai has a Batch API" in cli.stderr
 

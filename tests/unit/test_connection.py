@@ -10,7 +10,7 @@ from batch_infer.protocol import beacon, frames, rpc
 from batch_infer.protocol.errors import DaemonUnavailable, Incompatible, ProtocolError, TaskNotFound
 from batch_infer.protocol.text import Text
 
-HELLO = {"protocol": 1, "version": "0.1.0", "pid": 77, "started": 5.5}
+HELLO = {"protocol": 1, "version": "0.1.0", "pid": 2**30, "started": 5.5}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_hello_carries_secret_and_protocol_and_tells_who_answers(daemon):
         until_closed(client)
 
     with Connection.open(daemon(script, hello=False), timeout=20) as connection:
-        assert (connection.pid, connection.version, connection.started) == (77, "0.1.0", 5.5)
+        assert (connection.pid, connection.version, connection.started) == (2**30, "0.1.0", 5.5)
     assert seen[0]["params"]["secret"] == "s"
     assert seen[0]["params"]["protocol"] == [rpc.PROTOCOL_MIN, rpc.PROTOCOL_MAX]
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
+from batch_inferd.requests.pages import summaries
 from batch_inferd.requests.params import limit
-from batch_inferd.tasks.summary import summary
 
 if TYPE_CHECKING:
     from batch_inferd.app import App
     from batch_inferd.server.peer import Peer
-
-_PAGE_BYTES = 512 * 1024  # half of what a frame may hold
 
 
 async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any]:
@@ -22,13 +19,6 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
     names = sorted(app.registry.tasks)
     cursor = params.get("cursor")
     start = bisect_right(names, cursor) if isinstance(cursor, str) else 0
-    rows: list[dict[str, Any]] = []
-    size = 0
-    for name in names[start : start + limit(params)]:
-        row = summary(app.registry.tasks[name])
-        size += len(json.dumps(row))  # as ASCII: never less than what is sent
-        if rows and size > _PAGE_BYTES:
-            break
-        rows.append(row)
+    rows = summaries(app.registry.tasks[name] for name in names[start : start + limit(params)])
     more = start + len(rows) < len(names)
     return {"tasks": rows, "next": rows[-1]["task_id"] if more and rows else None}

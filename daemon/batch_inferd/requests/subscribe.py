@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batch_inferd.tasks.summary import summary
+from batch_inferd.requests.pages import summaries
 
 if TYPE_CHECKING:
     from batch_inferd.app import App
@@ -14,7 +14,10 @@ _FIRST = 200
 
 
 async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]:
-    """`{tasks: [SUMMARY…]}` of some tasks (`tasks: [id…]`) or of all (`tasks: null`), as they are now."""
+    """`{tasks: [SUMMARY…]}` of some tasks (`tasks: [id…]`) or of all (`tasks: null`), as they are now.
+
+    A page at most: who wants all of very many asks `list`.
+    """
     wanted = params.get("tasks")
     if wanted is None:
         await app.registry.discover()
@@ -23,4 +26,4 @@ async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]
     else:
         tasks = [await app.registry.find(str(task_id)) for task_id in wanted[:_FIRST]]
         app.hub.subscribe(peer, [task.id for task in tasks])
-    return {"tasks": [summary(task) for task in tasks[-_FIRST:]], "daemon": app.machine()}
+    return {"tasks": summaries(tasks), "daemon": app.machine()}

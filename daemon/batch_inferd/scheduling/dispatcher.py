@@ -232,10 +232,12 @@ class Dispatcher:
 
     async def _serve(self, account: Account, tasks: list[Task], workers: list[WorkerProcess]) -> None:
         shares = account.slots.divide(account.window, [worker.name for worker in workers])
-        usable = sum(1 for share in shares.values() if share.due)
+        holders = {
+            lease.worker.name for lease in self._leases.values() if lease.task.account == account.fingerprint
+        }
         for worker in workers:
             share = shares[worker.name]
-            self._tell(worker, account, share.now, max(1, usable))
+            self._tell(worker, account, share.now, max(1, len(holders)))
             if share.due:
                 await self._supply(worker, tasks, share.due)
                 continue

@@ -35,6 +35,10 @@ FAILPOINTS = frozenset(
         "publish.renamed_all",
         "publish.done",
         "retry.committed",
+        "cancel.committed",
+        "cancel.closed",
+        "mend.config_written",
+        "adopt.committed",
     }
 )
 EXIT_STATUS = 86

@@ -5,11 +5,15 @@ to by name again. `BATCH_INFER_FS_FAULTS` plans failures: `operation:substring=E
 fails the N-th matching call (from the N-th on with `@N+`; each one without). Operations: `open`,
 `write`, `sync`, `rename`. With `BATCH_INFER_FS_FAULTS_FILE=F` the plan is read from F at each call: a
 test can end the fault while the process runs.
+
+`BATCH_INFER_FS_JOURNAL=F` appends to F what was synced, and up to which size, a JSON object a line: so a
+test can play a loss of power, and take away again what was never synced (`tests/faults/test_power.py`).
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -47,6 +51,17 @@ def _check(operation: str, name: str) -> None:
         ):
             continue
         raise OSError(int(number), f"{os.strerror(int(number))} (planned)", name)
+
+
+def _note_sync(name: str, size: int) -> None:
+    path = os.environ.get("BATCH_INFER_FS_JOURNAL")
+    if path:
+        line = json.dumps({"name": name, "size": size}) + "\n"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, line.encode())
+        finally:
+            os.close(fd)
 
 
 class Directory:
@@ -217,7 +232,9 @@ def write_all(fd: int, data: bytes, name: str = "") -> None:
 def sync(fd: int, name: str = "") -> None:
     """Make a file's content durable. A failure is final: the kernel may have dropped the pages."""
     _check("sync", name)
+    size = os.fstat(fd).st_size  # what is written meanwhile may not be synced
     getattr(os, "fdatasync", os.fsync)(fd)
+    _note_sync(name, size)
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:

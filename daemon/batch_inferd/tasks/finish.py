@@ -44,6 +44,7 @@ async def merge_and_publish(task: Task) -> None:
         result = await _merge(task, merged, generation, cancelled)
         end = _end_facts(task, result, cancelled)
         try:
+            _check_there(task)
             await task.db.commit_publication(
                 generation, {"files": result.files, "end": end}, task.context.clock.now()
             )
@@ -51,6 +52,7 @@ async def merge_and_publish(task: Task) -> None:
             await in_thread(lambda: discard_stage(merged, generation))  # it would keep a full disk full
             raise
         try:
+            _check_there(task)
             await in_thread(lambda: publish(merged, generation, result.files))
         except StageLost as error:  # somebody was in the folder: nothing was renamed, merge again
             raise OSError(errno.EIO, str(error)) from error
@@ -139,10 +141,14 @@ def _merge_chunk(row: ChunkRow) -> MergeChunk:
     return MergeChunk(row.n, row.first_line, row.lines, row.bytes, sealed)
 
 
+def _check_there(task: Task) -> None:
+    if task.forgotten or not task.directory.still_there():
+        raise FileNotFoundError(errno.ENOENT, "the task's folder was removed", str(task.directory.path))
+
+
 def _open_merged(task: Task) -> Directory:
     path = task.context.workspace.merged / task.id
-    if not task.directory.still_there():
-        raise FileNotFoundError(2, "the task's folder was removed", str(task.directory.path))
+    _check_there(task)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     return Directory(path)

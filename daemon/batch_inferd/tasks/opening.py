@@ -14,6 +14,7 @@ from batch_inferd.config.snapshot import restore
 from batch_inferd.intake.analysis import analyse
 from batch_inferd.journal.reader import read_chunk
 from batch_inferd.logs.redact import register_secret
+from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
 from batch_inferd.services.credentials import PLACEHOLDER, Credential
 from batch_inferd.services.masking import mask
@@ -132,6 +133,7 @@ async def adopt(task: Task) -> None:
         task.uuid = str(uuid.uuid4())  # the original may run beside its copy
         changes = {"owner": owner_of(task.context.workspace, task.id), "uuid": task.uuid}
         await task.db.set_facts(**changes)
+        failpoint("adopt.committed")
         task.facts |= changes
 
 

@@ -13,6 +13,7 @@ from batch_inferd.config.permissions import permission_warnings
 from batch_inferd.config.snapshot import identity, snapshot
 from batch_inferd.intake.source import Pin, count_records, input_warning, pin
 from batch_inferd.lifecycle.filesystem import network_warning
+from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
 from batch_inferd.tasks import folder, opening, states
 from batch_inferd.tasks.owner import owner_of
@@ -100,7 +101,6 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
         "generation": 0,
         "pin": prepared.pin.to_json(),
         "position": None,
-        "account": prepared.account,
         "plan_version": 1,
         "identity_of_task": prepared.identity,
         "identity": None,
@@ -128,8 +128,9 @@ async def mend(task: Task, prepared: Prepared) -> None:
         return  # nothing is new: its chunks may stay where they are
     version = int(task.facts.get("plan_version", 1)) + 1
     await asyncio.to_thread(folder.write_config, task.directory, prepared.config)
-    await task.db.set_facts(account=prepared.account, plan_version=version)
-    task.facts |= {"account": prepared.account, "plan_version": version}
+    failpoint("mend.config_written")
+    await task.db.set_facts(plan_version=version)
+    task.facts["plan_version"] = version
     task.config = prepared.config
     opening.set_plan(task, prepared.resolved)
     opening.open_log(task)
@@ -149,7 +150,6 @@ def acceptance(context: Context, task_id: str, task_uuid: str, prepared: Prepare
         "went_on": False,
         "backend": "online",
         "backend_reason": resolved.backend_reason.to_wire(),
-        "batch_unused": resolved.profile.batch_api,
         "service": resolved.base_url,
         "model": resolved.model,
         "warnings": [text.to_wire() for text in prepared.warnings],

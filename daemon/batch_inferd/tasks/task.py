@@ -93,7 +93,7 @@ class Task:
     @property
     def account(self) -> str:
         """The fingerprint of the account it runs on."""
-        return str(self.facts["account"])
+        return str(self.config["account"])
 
     @property
     def round(self) -> int:
@@ -205,6 +205,7 @@ class Task:
         """Stop scheduling; keep and merge what was paid for. Returns once that is durable."""
         state = states.RUNNING if self.state == states.PAUSED else self.state
         await self.set_state(state, None, cancel=True)
+        failpoint("cancel.committed")
         self.log(30, "cancelled: calls in flight may still finish")
         self.context.dispatcher.end_task(self, "drain")
         self.start()
@@ -393,6 +394,7 @@ class Task:
         while rows := await self.db.page(0, _READY_PAGE, "ready"):
             for row in rows:
                 counts = await in_thread(lambda row=row: closing.close_chunk(self, row))  # type: ignore[misc]
+                failpoint("cancel.closed")
                 await self.db.finish_chunk(row.n, counts)
                 self.progress.finished_open(row, counts)
                 self.changed()

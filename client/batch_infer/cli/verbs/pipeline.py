@@ -76,7 +76,7 @@ def _tell(context: Context, accepted: dict[str, Any], *, staying: bool) -> None:
         went_on if accepted.get("went_on") else Text("task {id} is accepted: {model} at {service}", values)
     )
     reason = Text.from_wire(accepted.get("backend_reason"))
-    if accepted.get("batch_unused"):  # the one reason that a person may want to act upon
+    if accepted.get("backend_reason"):
         console.tell(Text("backend {name}: {reason}", {"name": accepted["backend"], "reason": reason}))
     console.tell(Text("the outputs will be in {path}", {"path": accepted["outputs"]}))
     if not staying:
