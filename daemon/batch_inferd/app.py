@@ -80,7 +80,6 @@ class App:
     async def start(self) -> None:
         """Recover: earlier workers end, folders are made, unfinished tasks go on."""
         await asyncio.to_thread(make_data_folders, self._workspace)
-        self._workspace.workers.mkdir(mode=0o700, exist_ok=True)
         await asyncio.to_thread(end_orphans, self._workspace.workers)
         self.dispatcher.start()
         self.hub.start()

@@ -39,7 +39,7 @@ from batch_inferd.backends.reply import ErrorInfo, Usage
 from batch_inferd.backends.transport import NotSent, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from batch_inferd.backends.plan import RequestPlan
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 HOLD_MAX_S = 3600.0
 QUOTA_MAX_S = 31 * 24 * 3600.0
 
-_CREDIT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _MODEL_CODES = frozenset({"model_not_found"})
 _THROTTLE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "rate_limited"})
 _REQUEST_CODES = frozenset(
@@ -58,8 +57,11 @@ _TOO_LARGE_CODES = frozenset({"context_length_exceeded", "request_too_large"})
 _TOO_LARGE = re.compile(
     r"(request|prompt|input|message)s? (is |are )?too (large|long|big)|maximum context length"
 )
-_NO_MODEL = re.compile(
-    r"\bmodel\b.{0,200}\b(not found|does ?n[o']t exist|not exist)", re.IGNORECASE | re.DOTALL
+_NO_MODEL = re.compile(r"\bmodel\b[^.!?\n]{0,80}\b(not found|does ?n[o']t exist|not exist)", re.IGNORECASE)
+_QUOTED = re.compile(r"[`'\"“][^`'\"”]+[`'\"”]")
+# A 403 that is about one record: OpenRouter, xAI and others refuse what their moderation flags.
+_MODERATED = re.compile(
+    r"moderation|\bflagged\b|content[ _-]?(policy|filter)|usage guidelines", re.IGNORECASE
 )
 _CLASS_OF = {400: "bad_request", 404: "not_found", 413: "too_large", 422: "unprocessable"}
 _RETRY_STATUSES = {408: "timeout", 409: "server_error", 425: "server_error"}
@@ -88,17 +90,25 @@ class Verdict(NamedTuple):
 
 
 def classify_reply(
-    status: int, headers: Mapping[str, str], body: bytes, plan: RequestPlan, now: float
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    plan: RequestPlan,
+    now: float,
+    clean: Callable[[bytes], bytes] = bytes,
 ) -> Verdict:
-    """Judge a reply that was read to its end. Header names are lower-case; `now` is wall time."""
+    """Judge a reply that was read to its end. Header names are lower-case; `now` is wall time.
+
+    `clean` takes secrets out of a body, before any text of it is shortened.
+    """
     if 200 <= status < 300:
-        return _classify_success(status, headers, body, plan, now)
+        return _classify_success(status, headers, body, plan, now, clean)
     if 300 <= status < 400:
         where = headers.get("location", "nowhere")[:200]
         return Verdict(
             Action.RETRY, "redirected", f"HTTP {status}: redirected to {where}, which is not followed"
         )
-    return _classify_error(status, headers, reply.read_error(body), plan, now)
+    return _classify_error(status, headers, reply.read_error(clean(body)), plan, now)
 
 
 def classify_exception(error: TransportError) -> Verdict:
@@ -165,17 +175,27 @@ def _until(date: str, now: float) -> float:
 
 
 def _classify_success(
-    status: int, headers: Mapping[str, str], body: bytes, plan: RequestPlan, now: float
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    plan: RequestPlan,
+    now: float,
+    clean: Callable[[bytes], bytes],
 ) -> Verdict:
     try:
         facts = reply.read_body(body)
     except rawjson.InvalidJson as error:
         return Verdict(Action.RETRY, "unparsable", f"HTTP {status} with a body that is {error}")
-    if facts.error is None or facts.content:
+    if facts.content:
         return Verdict(Action.ANSWER, usage=facts.usage, finish_reason=facts.finish_reason)
-    return _classify_error(
-        _status_of(facts.error), headers, facts.error, plan, now, label=f"HTTP {status} with an error"
-    )
+    told = reply.read_error(clean(body))  # in an `error`, or the body itself is one
+    if told.message or told.code or told.kind:
+        label = f"HTTP {status} with an error"
+        return _classify_error(_status_of(told), headers, told, plan, now, label=label)
+    nothing = f"HTTP {status} without choices, data or output"
+    if facts.usage.tokens_in is not None:
+        return Verdict(Action.END, "bad_request", nothing)  # billed, and empty: so it will be again
+    return Verdict(Action.RETRY, "unparsable", nothing)
 
 
 def _status_of(error: ErrorInfo) -> int:
@@ -205,6 +225,8 @@ def _classify_error(
         return Verdict(Action.BLOCK, "credit", message, wait)
     if _is_model(status, error, plan):
         return Verdict(Action.BLOCK, "model", message)
+    if status == 403 and _MODERATED.search(f"{error.code} {error.kind} {error.message}"):
+        return Verdict(Action.END, "bad_request", message)
     if status in {401, 403}:
         return Verdict(Action.BLOCK, "auth", message)
     if status == 429 or (status in {503, 529} and wait is not None):
@@ -235,8 +257,7 @@ def _matches(error: ErrorInfo, entries: list[str]) -> bool:
 
 
 def _is_credit(error: ErrorInfo, plan: RequestPlan) -> bool:
-    names = {error.code.lower(), error.kind.lower()}
-    return bool(names & _CREDIT_CODES) or _matches(error, plan.credit_codes)
+    return _matches(error, plan.credit_codes)  # the profile's word: the same code is a rate limit elsewhere
 
 
 def _is_model(status: int, error: ErrorInfo, plan: RequestPlan) -> bool:
@@ -244,8 +265,14 @@ def _is_model(status: int, error: ErrorInfo, plan: RequestPlan) -> bool:
         return False
     if error.code.lower() in _MODEL_CODES or _matches(error, plan.model_codes):
         return True
-    # vLLM, Ollama and others have no code of their own for it.
-    return status == 404 and bool(_NO_MODEL.search(error.message))
+    # vLLM, Ollama and others have no code of their own for it; they name the model.
+    name = str(plan.defaults.get("chat", {}).get("model") or "")
+    named = bool(name) and name in error.message
+    return (
+        status == 404
+        and bool(_NO_MODEL.search(error.message))
+        and (named or bool(_QUOTED.search(error.message)))
+    )
 
 
 def _is_too_large(error: ErrorInfo) -> bool:

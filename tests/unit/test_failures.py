@@ -23,7 +23,14 @@ from batch_inferd.failures import (
 NOW = 1_760_000_000.0
 PLAN = make_plan(
     "http://service/v1",
-    credit_codes=["Arrearage", "1113", "credit balance is too low", "余额不足"],
+    credit_codes=[
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "Arrearage",
+        "1113",
+        "credit balance is too low",
+        "余额不足",
+    ],
     model_codes=["1211"],
 )
 ANSWER = {
@@ -280,3 +287,61 @@ def test_a_block_says_what_the_service_said(status, part):
     assert isinstance(text, Text)
     assert part in str(text)
     assert "the service's own words" in str(text)
+
+
+NO_ANSWERS = [
+    b"{}",
+    b'{"object":"error","message":"overloaded","code":503}',
+    b'{"code":1001,"message":"invalid token"}',
+    b'{"code":500,"msg":"404 NOT_FOUND","success":false}',
+    b'{"base_resp":{"status_code":1008,"status_msg":"no balance left"},"choices":null}',
+    b'[{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}]',
+    b'{"choices":[]}',
+]
+
+
+@pytest.mark.parametrize("body", NO_ANSWERS)
+def test_a_200_without_content_is_no_answer(body):
+    verdict = judge(200, body)
+    assert verdict.action is Action.RETRY
+    if b"essage" in body or b"msg" in body:
+        assert "with an error: " in verdict.message
+
+
+def test_an_empty_answer_that_was_billed_is_not_asked_for_again():
+    verdict = judge(200, b'{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":0}}')
+    assert (verdict.action, verdict.cls) == (Action.END, "bad_request")
+
+
+def test_the_profile_says_what_means_no_credit():
+    body = b'{"error":{"code":"insufficient_quota","message":"tokens a minute"}}'
+    plan = make_plan("http://x/v1", credit_codes=["Arrearage"])
+    assert classify_reply(429, {}, body, plan, NOW).action is Action.THROTTLE
+    assert judge(429, body).cls == "credit"
+
+
+@pytest.mark.parametrize(
+    "message", ["requires moderation and your input was flagged", "Content violates usage guidelines."]
+)
+def test_a_moderated_record_does_not_block_the_account(message):
+    verdict = judge(403, json.dumps({"error": {"message": message, "code": 403}}).encode())
+    assert (verdict.action, verdict.cls) == (Action.END, "bad_request")
+    assert judge(403, b'{"error":{"message":"key not allowed"}}').cls == "auth"
+
+
+def test_a_404_about_something_else_does_not_name_a_model():
+    other = b'{"error":{"message":"previous response for this model was not found"}}'
+    assert judge(404, other).cls == "not_found"
+    assert judge(404, b'{"error":{"message":"The model `foo` does not exist."}}').cls == "model"
+    assert judge(404, b'{"error":"model \\"foo\\" not found, try pulling it first"}').cls == "model"
+
+
+def test_an_error_that_is_only_true():
+    assert "boom" in judge(500, b'{"error":true,"message":"boom"}').message
+
+
+def test_secrets_go_before_a_text_is_cut():
+    key = b"sk-0123456789abcdef"
+    body = b"x" * 490 + key + b"y" * 100
+    verdict = classify_reply(502, {}, body, PLAN, NOW, lambda data: data.replace(key, b"***"))
+    assert "sk-0" not in verdict.message

@@ -186,3 +186,10 @@ async def test_open_chunks_are_found_by_their_index(writer, tmp_path):
     plan = await writer.call(lambda: db._connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
     assert "chunks_open" in str(plan)
     await db.close()
+
+
+async def test_half_an_emoji_is_stored_too(writer, tmp_path):
+    db = await TaskDB.open(writer, tmp_path)
+    await db.set_facts(reason={"text": "cut here: \ud83d"})  # as a service's message may end
+    assert (await db.facts())["reason"] == {"text": "cut here: \ud83d"}
+    await db.close()

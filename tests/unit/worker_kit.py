@@ -52,7 +52,7 @@ def make_plan(base_url: str, **changes: Any) -> RequestPlan:
         omit=[],
         rename={},
         batch_id="batch_kit",
-        credit_codes=[],
+        credit_codes=["insufficient_quota", "billing_hard_limit_reached"],
         model_codes=[],
         timeouts=Timeouts(connect=5.0, read=20.0, total=30.0),
         retry=FAST,

@@ -67,7 +67,7 @@ class OnlineBackend:
             )
             _check_proxy(reply, plan)
             verdict = failures.classify_reply(
-                reply.status, reply.headers, reply.body, plan, self._clock.now()
+                reply.status, reply.headers, reply.body, plan, self._clock.now(), prepared.redactor.data
             )
         except NotSent as error:
             reply, network = None, error

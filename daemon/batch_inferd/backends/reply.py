@@ -78,6 +78,11 @@ def read_body(body: bytes) -> Body:
     problem = check_body(body)
     if problem:
         raise rawjson.InvalidJson(problem)
+    if body.lstrip()[:1] == b"[":
+        # Gemini's OpenAI-compatible endpoint wraps its error object in a list.
+        if b'"error"' not in body:
+            raise rawjson.InvalidJson("not a JSON object")
+        return Body(content=False, error=read_error(body), usage=Usage(None, None), finish_reason=None)
     try:
         envelope = _envelope.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
@@ -99,6 +104,13 @@ def read_error(body: bytes) -> ErrorInfo:
     if isinstance(value, list) and value:
         value = value[0]  # Gemini's OpenAI-compatible endpoint wraps its error object in a list
     inner = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(value, dict) and isinstance(value.get("base_resp"), dict):  # MiniMax, beside empty choices
+        inner = {
+            "code": value["base_resp"].get("status_code"),
+            "message": value["base_resp"].get("status_msg"),
+        }
+    if isinstance(inner, bool | int | float | None):
+        inner = value  # `{"error": true, "message": …}`: the body is the error
     if isinstance(inner, dict) and not inner.get("message") and isinstance(value, dict):
         inner = {**value, **inner}
     return _error_info(inner)

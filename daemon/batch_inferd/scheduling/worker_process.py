@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import signal
+import stat
 import sys
 import time
 import uuid
@@ -67,7 +69,7 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Spawn it and record it in `.workers/`. Raises OSError."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        await asyncio.to_thread(make_private, self._folder)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -166,6 +168,19 @@ class WorkerProcess:
                 self._process.kill()
 
 
+def make_private(folder: Path) -> None:
+    """A folder of our own, 0700. Raises PermissionError: it is somebody else's, or a link.
+
+    What stands in it names processes to be killed: nobody else may write it.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    info = os.lstat(folder)
+    if not stat.S_ISDIR(info.st_mode) or (hasattr(os, "geteuid") and info.st_uid != os.geteuid()):
+        raise PermissionError(errno.EPERM, "not a folder of your own", str(folder))
+    if info.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def end_orphans(folder: Path, timeout_s: float = 30.0) -> int:
     """End the workers of an earlier daemon and wait for their locks; returns how many were alive.
 
@@ -173,15 +188,18 @@ def end_orphans(folder: Path, timeout_s: float = 30.0) -> int:
     read. A recorded pid is only killed if its start time is the recorded one too. Raises TimeoutError.
     """
     ended = 0
-    for record in sorted(folder.glob("*.json")):
+    make_private(folder)
+    directory = Directory(folder)
+    for record in sorted(name for name in directory.listdir() if name.endswith(".json")):
         try:
-            data = json.loads(record.read_bytes())
+            data = json.loads(directory.read(record))
             pid = int(data["pid"])
             if data["boot"] == boot_id() and is_running(pid, data["started"]) and pid != os.getpid():
                 os.kill(pid, KILL)
                 ended += 1
         except (ValueError, KeyError, TypeError, OSError):
             continue  # unreadable or gone: the lock below decides
+    directory.close()
     deadline = time.monotonic() + timeout_s
     for lock_path in sorted(folder.glob("*.lock")):
         lock = FileLock(lock_path, mode=0o600, timeout=max(0.0, deadline - time.monotonic()))

@@ -280,7 +280,7 @@ class TaskDB:
 def _set_facts(db: sqlite3.Connection, facts: dict[str, Any]) -> None:
     db.executemany(
         "INSERT INTO facts (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        [(key, json.dumps(value, ensure_ascii=False)) for key, value in facts.items()],
+        [(key, json.dumps(value)) for key, value in facts.items()],
     )
 
 

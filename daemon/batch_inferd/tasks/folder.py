@@ -103,7 +103,7 @@ def _is_taken(path: Path) -> bool:
 
 def write_config(directory: Directory, config: dict[str, Any]) -> None:
     """Store the config snapshot, atomically. Raises OSError."""
-    directory.write_atomic(CONFIG, json.dumps(config, ensure_ascii=False, indent=1).encode())
+    directory.write_atomic(CONFIG, json.dumps(config, indent=1).encode())
 
 
 def read_config(directory: Directory) -> dict[str, Any]:

@@ -183,9 +183,9 @@ class Task:
             return
         try:
             await self.set_state(states.PAUSED, reason)
-        except (OSError, sqlite3.Error) as error:
+        except Exception as error:  # noqa: BLE001
             # It rests all the same; a daemon that starts anew finds out by itself.
-            self.log(40, f"the pause could not be stored: {error}")
+            self.log(40, f"the pause could not be stored: {error!r}")
             self.state, self.reason = states.PAUSED, reason
             self.changed()
         if reason.code == "disk_full":
