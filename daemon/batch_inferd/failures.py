@@ -7,16 +7,17 @@ The class of a failure stands in the journals, in error records and in the logs.
     reset               the connection broke after sending                  retry
     timeout             no answer in time                                   retry
     truncated           the answer ended in its middle                      retry
-    unparsable          an answer that is not JSON, or not HTTP             retry
+    unparsable          not JSON, not HTTP, or nothing in it                retry
     server_error        5xx, or 409 and 425: the service asks to try again  retry
     redirected          3xx: redirects are not followed                     retry
     rate_limited        429, or 503 with Retry-After                        hold the account; free
     too_large           413, or a 429 that says that the request is so      error record
     response_too_large  an answer over the cap                              error record
-    bad_request         400 and other 4xx about this record                 error record
+    bad_request         400, a moderation's 403, an empty 200 that was     error record
+                        billed, and other 4xx about this record
     not_found           404                                                 error record
     unprocessable       422                                                 error record
-    auth                401, 403                                            block the account; free
+    auth                401, and any other 403                              block the account; free
     model               no such model                                       block the task; free
     credit              402, quota spent, a daily limit                     block the account; free
     invalid_input       the input line cannot be sent                       error record, nothing sent

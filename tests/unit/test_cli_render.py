@@ -319,3 +319,26 @@ class TestLive:
         view.show({"demo": summary()}, [], {})
         view.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         assert "123 of 300" in self.stream.getvalue().splitlines()[1]
+
+
+def test_control_characters_never_reach_a_terminal():
+    hostile = "a\x1b]0;title\x07b\x1b[2Jc\x9b1md\x7fe\rf\tg\nh"
+    clean = "a\ufffd]0;title\ufffdb\ufffd[2Jc\ufffd1md\ufffde\ufffdf\tg\nh"
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(out, err, "en", {"NO_COLOR": "1"})
+    console.data(hostile)
+    console.say(hostile)
+    console.tell(Text("{x}", {"x": hostile}))
+    console.error(Text("{x}", {"x": hostile}))
+    assert out.getvalue() == clean + "\n"
+    assert err.getvalue() == f"{clean}\n{clean}\nerror: {clean}\n"
+
+
+def test_labels_keep_their_colour_on_a_terminal():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    err = Terminal()
+    Console(io.StringIO(), err, "en", {}).error(Text("{x}", {"x": "\x1b[2J"}))
+    assert err.getvalue() == "\x1b[31m\x1b[1merror: \x1b[0m\ufffd[2J\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -14,11 +14,17 @@ from worker_kit import FAST, FakeTransport, ManualClock, make_plan, settle
 from batch_inferd.backends.online import Prepared
 from batch_inferd.backends.plan import Retry
 from batch_inferd.backends.transport import NotSent
+from batch_inferd.seams.events import Events
+from batch_inferd.worker.accounts import Accounts
+from batch_inferd.worker.core import Worker
 from batch_inferd.worker.gate import Gate
 from batch_inferd.worker.link import CHECK_DELAY_S, MAX_PROBE_INTERVAL_S, Link
 from batch_inferd.worker.record import Record
 from batch_inferd.worker.strikes import MAX_STRIKES, Strikes
 from batch_inferd.worker.waits import Alarm, TokenBucket, full_jitter, half_jitter
+
+if TYPE_CHECKING:
+    from batch_inferd.worker.queues import TaskQueue
 
 PREPARED = Prepared(make_plan("http://service/v1"))
 REFUSED = NotSent("refused", "connection refused", "service:80")
@@ -78,7 +84,26 @@ async def test_an_alarm_rings_once_at_the_earliest_time():
     assert len(rings) == 1
 
 
+def answer_another(strikes: Strikes) -> None:
+    another = record(99)
+    strikes.sent(another)
+    strikes.answered(another)
+
+
 class TestStrikes:
+    def test_late_answers_to_older_calls_are_no_strikes(self):
+        """After a cut the calls in flight drain one by one, and only the first in line is sent."""
+        strikes, draining, innocent = Strikes(), [record(n) for n in range(2, 50)], record(1)
+        for one in (innocent, *draining):
+            strikes.sent(one)
+        strikes.throttled(innocent, alone=False)
+        for one in draining:
+            strikes.sent(innocent)
+            strikes.answered(one)
+            assert not strikes.throttled(innocent, alone=False)
+        assert not strikes.throttled(innocent, alone=True)
+        assert innocent.strikes == 0
+
     def test_a_busy_service_is_no_strike(self):
         strikes, records = Strikes(), [record(n) for n in range(50)]
         for one in records:
@@ -86,7 +111,7 @@ class TestStrikes:
         for _ in range(20):
             for one in records:
                 assert not strikes.throttled(one, alone=False)
-                strikes.answered()
+                answer_another(strikes)
         assert all(one.strikes == 0 for one in records)
 
     def test_a_record_that_never_comes_through_while_others_do(self):
@@ -94,13 +119,13 @@ class TestStrikes:
         strikes.sent(bad)
         ended = []
         for _ in range(MAX_STRIKES):
-            strikes.answered()
+            answer_another(strikes)
             ended.append(strikes.throttled(bad, alone=False))
         assert ended == [False] * (MAX_STRIKES - 1) + [True]
 
     def test_a_first_429_counts_from_the_first_send(self):
         strikes, bad = Strikes(), record()
-        strikes.answered()
+        answer_another(strikes)
         strikes.sent(bad)
         strikes.throttled(bad, alone=False)
         assert bad.strikes == 0  # the one answer came before it was sent
@@ -112,7 +137,7 @@ class TestStrikes:
         strikes.sent(other)
         strikes.throttled(bad, alone=False)
         strikes.throttled(other, alone=False)
-        strikes.answered()
+        answer_another(strikes)
         assert bad.strikes == 0
         strikes.throttled(bad, alone=False)
         strikes.throttled(bad, alone=True)
@@ -132,7 +157,7 @@ class TestStrikes:
         for one in pair:
             strikes.sent(one)
         for _ in range(20):
-            strikes.answered()
+            answer_another(strikes)
             for one in pair:
                 strikes.throttled(one, alone=one is pair[1])
         assert pair[1].strikes >= MAX_STRIKES
@@ -140,7 +165,7 @@ class TestStrikes:
 
 class TestGate:
     def gate(self, clock: ManualClock) -> Gate:
-        return Gate("acc", clock, Link(FakeTransport(), clock, lambda: None))
+        return Gate("acc", clock)
 
     def test_nothing_before_the_daemon_speaks_and_no_more_than_its_slots(self):
         gate = self.gate(ManualClock())
@@ -186,7 +211,7 @@ class TestGate:
         assert max(waits) <= 1.0
         clock.time += 2.0
         assert 1.0 <= gate.throttled(retry, None, clock.time) <= 2.0
-        gate.answered()
+        gate.answered(record())
         clock.time += 2.0
         assert gate.throttled(retry, None, clock.time) <= 1.0
 
@@ -276,3 +301,130 @@ class TestLink:
         assert link.down is None
         await clock.advance(1000.0)
         assert transport.probes == 1
+
+    async def test_a_bug_does_not_end_the_prober(self, monkeypatch, caplog):
+        clock, transport = ManualClock(), FakeTransport()
+        link = Link(transport, clock, lambda: None)
+        bugs = [ValueError("a bug"), ValueError("another")]
+        probe = transport.probe
+
+        async def buggy(*args):
+            if bugs:
+                raise bugs.pop()
+            await probe(*args)
+
+        monkeypatch.setattr(transport, "probe", buggy)
+        link.lost(REFUSED, PREPARED)
+        await settle()
+        for _ in range(10):
+            await clock.advance(MAX_PROBE_INTERVAL_S)
+        assert link.down is None
+        assert caplog.text.count("a bug in the prober") == 2
+
+    async def test_a_retired_link_does_not_go_down(self):
+        clock, transport = ManualClock(), FakeTransport()
+        link = Link(transport, clock, lambda: None)
+        transport.up = False
+        check = asyncio.create_task(link.still_connects(PREPARED))
+        await settle()
+        link.retire()
+        await clock.advance(CHECK_DELAY_S)
+        assert not await check
+        assert not link.lost(REFUSED, PREPARED)
+        assert link.down is None
+
+
+class TestRoutes:
+    """Tasks of one account that lead through different proxies."""
+
+    DEAD = "http://dead:1"
+
+    def accounts(self, clock: ManualClock, transport: FakeTransport) -> Accounts:
+        return Accounts(cast("Any", transport), clock, Events(), lambda: None)
+
+    def join(self, accounts: Accounts, task: str, proxy: str | None) -> TaskQueue:
+        prepared = Prepared(make_plan("http://service/v1", task=task, proxy=proxy))
+        accounts.set_plan(prepared)
+        lease = SimpleNamespace(task=task, task_id=task, lease=f"lease-{task}", chunk=1)
+        chunk: Any = SimpleNamespace(sending=True, lease=lease)
+        chunk.records = lambda: ([Record(chunk, 1, 0, 10)], [])
+        accounts.add(chunk, prepared)
+        gate = accounts.gate("acc-1")
+        gate.tell(5, None, None)
+        return next(queue for queue in gate.turns.queues if queue.task == task)
+
+    async def test_a_dead_proxy_holds_only_the_tasks_that_use_it(self):
+        clock, transport = ManualClock(), FakeTransport()
+        accounts = self.accounts(clock, transport)
+        proxied, direct = self.join(accounts, "a", self.DEAD), self.join(accounts, "b", None)
+        gate = accounts.gate("acc-1")
+        proxied.link.lost(REFUSED, proxied.prepared)
+        assert gate.delay(clock.time) == 0.0
+        turn = gate.turns.peek(clock.time)
+        assert turn is not None
+        assert turn[0] is direct
+        waiting = gate.waiting()
+        assert waiting is not None
+        assert waiting["code"] == "network"
+        gate.turns.remove(direct)
+        assert gate.turns.peek(clock.time) is None
+        accounts.close()
+
+    async def test_late_failures_under_the_old_plan_do_not_take_the_new_route_down(self):
+        clock, transport = ManualClock(), FakeTransport()
+        accounts = self.accounts(clock, transport)
+        queue = self.join(accounts, "a", self.DEAD)
+        old, old_link = queue.prepared, queue.link
+        transport.up = False
+        check = asyncio.create_task(old_link.still_connects(old))
+        await settle()
+        accounts.set_plan(
+            Prepared(make_plan("http://service/v1", task="a", version=2, proxy="http://good:1"))
+        )
+        assert queue.link is not old_link
+        await clock.advance(CHECK_DELAY_S)
+        assert not await check
+        assert not old_link.lost(REFUSED, old)
+        assert queue.may_send
+        assert accounts.gate("acc-1").waiting() is None
+        probes = transport.probes
+        await clock.advance(1000.0)
+        assert transport.probes == probes
+
+    async def test_a_resumed_task_tries_its_old_route_at_once(self):
+        clock, transport = ManualClock(), FakeTransport()
+        accounts = self.accounts(clock, transport)
+        queue = self.join(accounts, "a", self.DEAD)
+        queue.link.lost(REFUSED, queue.prepared)
+        assert not queue.may_send
+        accounts.set_plan(Prepared(make_plan("http://service/v1", task="a", version=2, proxy=self.DEAD)))
+        assert queue.may_send
+        assert queue.link.lost(REFUSED, queue.prepared)
+        accounts.close()
+
+
+class TestLoops:
+    @pytest.mark.parametrize(("loop", "called"), [("_report", "flush"), ("_sync", "_sync_one")])
+    async def test_a_bug_does_not_end_a_loop(self, monkeypatch, caplog, loop, called):
+        clock, calls = ManualClock(), []
+        worker = Worker(
+            cast("Any", SimpleNamespace(idle=True)),
+            cast("Any", None),
+            clock,
+            cast("Any", FakeTransport()),
+            Events(),
+        )
+        worker._chunks["x"] = cast("Any", SimpleNamespace(journal=SimpleNamespace(needs_sync=True)))
+
+        def buggy(*_: object) -> None:
+            calls.append(called)
+            raise ValueError("a bug")
+
+        monkeypatch.setattr(worker if loop == "_sync" else worker._reporter, called, buggy)
+        ticking = asyncio.create_task(getattr(worker, loop)())
+        await settle()
+        for _ in range(3):
+            await clock.advance(1.0)
+        ticking.cancel()
+        assert len(calls) == 3
+        assert caplog.text.count("a bug in a") == 3

@@ -28,7 +28,7 @@ def records(of: Any, lines: range, length: int = 10) -> list[Record]:
 
 
 def task(name: str = "t") -> TaskQueue:
-    return TaskQueue(name, name, PREPARED)
+    return TaskQueue(name, name, PREPARED, Link(FakeTransport(), ManualClock(), lambda: None))
 
 
 def drain(queue: TaskQueue, now: float = 0.0) -> list[tuple[int, int]]:
@@ -106,7 +106,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.gate = Gate("acc", self.clock, Link(FakeTransport(), self.clock, lambda: None))
+        self.gate = Gate("acc", self.clock)
         self.pump = Pump(self.clock, lambda: [self.gate], self._run)
         self.queue = task()
         self.gate.turns.add(self.queue)

@@ -18,6 +18,15 @@ LANGUAGES = ("en", "zh")
 _LOCALE_DIR = Path(__file__).resolve().parent.parent / "locale"
 
 
+# C0, C1 and DEL, without tab and newline: a terminal would obey them.
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A}, "\N{REPLACEMENT CHARACTER}")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: what a service or a file says never reaches a terminal as such."""
+    return text.translate(_CONTROLS)
+
+
 class Text(NamedTuple):
     """An English template with its values; a value may be a `Text` of its own."""
 
@@ -25,10 +34,10 @@ class Text(NamedTuple):
     params: dict[str, Any] = {}  # noqa: RUF012  a NamedTuple's default, never mutated
 
     def render(self, lang: str = "en") -> str:
-        """The message in `lang` ("en" or "zh"); English where there is no translation."""
+        """The message in `lang` ("en" or "zh"), printable; English where there is no translation."""
         template = self.msgid if lang == "en" else _catalogue(lang).gettext(self.msgid)
         values = {k: v.render(lang) if isinstance(v, Text) else v for k, v in self.params.items()}
-        return _Lenient().vformat(template, (), values)
+        return printable(_Lenient().vformat(template, (), values))
 
     def __str__(self) -> str:
         return self.render("en")

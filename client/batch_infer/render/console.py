@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from batch_infer.protocol.text import Text, language
+from batch_infer.protocol.text import Text, language, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,16 +36,15 @@ class Console:
 
     def data(self, line: str) -> None:
         """One line of data. Raises BrokenPipeError when nobody reads any more."""
-        click.echo(line, file=self.out, color=False if self._plain else None)
-        self.out.flush()
+        self._write(printable(line), self.out)
 
     def json(self, value: Any) -> None:
         """One JSON object, on one line; escaped to ASCII where the stream cannot carry all of Unicode."""
-        self.data(json.dumps(value, ensure_ascii=self._ascii_json, separators=(",", ":")))
+        self._write(json.dumps(value, ensure_ascii=self._ascii_json, separators=(",", ":")), self.out)
 
     def say(self, line: str) -> None:
         """One line for the person at the terminal."""
-        click.echo(line, file=self.err, color=False if self._plain else None)
+        self._write(printable(line), self.err)
 
     def text(self, text: Text) -> str:
         """A text in the language of the shell."""
@@ -83,7 +82,11 @@ class Console:
         return stream.isatty() and not self._dumb
 
     def _label(self, label: Text, colour: str, text: Text) -> None:
-        self.say(click.style(self.text(label), fg=colour, bold=True) + self.text(text))
+        self._write(click.style(self.text(label), fg=colour, bold=True) + self.text(text), self.err)
+
+    def _write(self, line: str, stream: TextIO) -> None:
+        click.echo(line, file=stream, color=False if self._plain else None)
+        stream.flush()
 
 
 def standard_console() -> Console:

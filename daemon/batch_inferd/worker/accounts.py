@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from batch_inferd.worker.runner import Attempt
 
 
+_Route = tuple[str, str, str | None]  # account, base URL, proxy
+
+
 class Accounts:
     """Finds the gate of an account and the queue of a task. `wake` is called when calls may start."""
 
@@ -33,7 +36,8 @@ class Accounts:
         self._plans: dict[str, Prepared] = {}
         self._queues: dict[str, TaskQueue] = {}
         self._leases: dict[str, set[str]] = {}  # task -> its open leases
-        self._told: dict[str, str] = {}  # account -> what the log said last of its network
+        self._links: dict[_Route, Link] = {}  # of all queues
+        self._told: dict[_Route, str] = {}  # what the log said last of its network
 
     def gates(self) -> Iterable[Gate]:
         """All accounts."""
@@ -43,9 +47,17 @@ class Accounts:
         """The gate of an account."""
         gate = self._gates.get(fingerprint)
         if gate is None:
-            link = Link(self._transport, self._clock, lambda: self._link_changed(fingerprint))
-            gate = self._gates[fingerprint] = Gate(fingerprint, self._clock, link)
+            gate = self._gates[fingerprint] = Gate(fingerprint, self._clock)
         return gate
+
+    def _link(self, prepared: Prepared) -> Link:
+        plan = prepared.plan
+        route = (plan.account, plan.base_url, plan.proxy)
+        link = self._links.get(route)
+        if link is None:
+            link = Link(self._transport, self._clock, lambda: self._link_changed(route))
+            self._links[route] = link
+        return link
 
     def prepared(self, task: str) -> Prepared | None:
         """The newest plan of a task."""
@@ -60,13 +72,16 @@ class Accounts:
         self._plans[plan.task] = prepared
         gate = self.gate(plan.account)
         gate.blocked = False
-        gate.link.reset()  # the newer plan may lead through another proxy
         queue = self._queues.get(plan.task)
         if queue is not None:
-            self._leave(queue)
+            queue.link.reset()
+            self.gate(queue.prepared.plan.account).turns.remove(queue)
             queue.prepared = prepared
+            queue.link = self._link(prepared)  # the newer plan may lead through another proxy
+            queue.link.reset()
             queue.blocked = False
             gate.turns.add(queue)
+            self._retire_links()
         self._wake()
 
     def on_account(self, params: dict[str, Any]) -> None:
@@ -92,7 +107,9 @@ class Accounts:
         prepared = self._plans.get(lease.task, prepared)
         queue = self._queues.get(lease.task)
         if queue is None:
-            queue = self._queues[lease.task] = TaskQueue(lease.task, lease.task_id, prepared)
+            queue = self._queues[lease.task] = TaskQueue(
+                lease.task, lease.task_id, prepared, self._link(prepared)
+            )
             self.gate(prepared.plan.account).turns.add(queue)
         self._leases.setdefault(lease.task, set()).add(lease.lease)
         fresh, waiting = chunk.records()
@@ -109,13 +126,17 @@ class Accounts:
             self._leases.pop(lease.task, None)
             queue = self._queues.pop(lease.task, None)
             if queue is not None:
-                self._leave(queue)
+                self.gate(queue.prepared.plan.account).turns.remove(queue)
+                self._retire_links()
 
-    def _leave(self, queue: TaskQueue) -> None:
-        gate = self.gate(queue.prepared.plan.account)
-        gate.turns.remove(queue)
-        if not gate.turns.queues:
-            gate.link.reset()  # nobody waits any more: do not go on probing
+    def _retire_links(self) -> None:
+        """Do not go on probing a route that nobody waits for."""
+        used = {queue.link for queue in self._queues.values()}
+        for route, link in tuple(self._links.items()):
+            if link not in used:
+                link.retire()
+                del self._links[route]
+                self._told.pop(route, None)
 
     def block(self, attempt: Attempt, code: str) -> bool:
         """Send nothing more for the account (`model`: the task); whether that is news."""
@@ -127,15 +148,16 @@ class Accounts:
 
     def close(self) -> None:
         """Stop probing."""
-        for gate in self._gates.values():
-            gate.link.close()
+        for link in self._links.values():
+            link.close()
 
-    def _link_changed(self, fingerprint: str) -> None:
-        gate = self._gates[fingerprint]
-        text = str(gate.link.down.text) if gate.link.down is not None else ""
-        if text != self._told.get(fingerprint, ""):
-            self._told[fingerprint] = text
-            name = "account.waiting" if text else "account.back"
-            for queue in gate.turns.queues:
-                self._events.emit(name, task=queue.task, task_id=queue.task_id, text=text)
+    def _link_changed(self, route: _Route) -> None:
         self._wake()
+        link = self._links[route]
+        text = str(link.down.text) if link.down is not None else ""
+        if text != self._told.get(route, ""):
+            self._told[route] = text
+            name = "account.waiting" if text else "account.back"
+            for queue in self._queues.values():
+                if queue.link is link:
+                    self._events.emit(name, task=queue.task, task_id=queue.task_id, text=text)

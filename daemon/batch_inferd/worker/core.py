@@ -98,13 +98,19 @@ class Worker:
     async def _report(self) -> None:
         while True:
             await self._clock.sleep(INTERVAL_S)
-            self._reporter.flush(self._accounts.gates())
+            try:
+                self._reporter.flush(self._accounts.gates())
+            except Exception:  # noqa: BLE001  a daemon that hears nothing would wait for ever
+                _log.exception("a bug in a report; the next one follows")
 
     async def _sync(self) -> None:
         while True:
             await self._clock.sleep(SYNC_INTERVAL_S)
             chunks = [chunk for chunk in self._chunks.values() if chunk.journal.needs_sync]
-            await asyncio.gather(*(self._sync_one(chunk) for chunk in chunks))
+            try:
+                await asyncio.gather(*(self._sync_one(chunk) for chunk in chunks))
+            except Exception:  # noqa: BLE001  the other journals must be synced all the same
+                _log.exception("a bug in a sync; the next one follows")
 
     async def _sync_one(self, chunk: LeasedChunk) -> None:
         try:

@@ -14,7 +14,6 @@ from batch_inferd.worker.waits import TokenBucket, half_jitter
 if TYPE_CHECKING:
     from batch_inferd.backends.plan import Retry
     from batch_inferd.seams.clock import Clock
-    from batch_inferd.worker.link import Link
     from batch_inferd.worker.record import Record
 
 _HOLD_JITTER = 0.1  # of the wait that the service asked for, added: not all workers come back at once
@@ -24,9 +23,8 @@ _HOLD_JITTER_MAX_S = 1.0
 class Gate:
     """The state of one account in this worker. Times are monotonic unless they say wall."""
 
-    def __init__(self, fingerprint: str, clock: Clock, link: Link) -> None:
+    def __init__(self, fingerprint: str, clock: Clock) -> None:
         self.fingerprint = fingerprint
-        self.link = link
         self.turns = Turns()
         self.strikes = Strikes()
         self.in_flight = 0
@@ -54,7 +52,7 @@ class Gate:
 
     def delay(self, now: float) -> float | None:
         """Seconds until a call may be sent; 0.0 now, None when only an event can change it."""
-        if self.blocked or self.link.down is not None or self.in_flight >= self._slots:
+        if self.blocked or self.in_flight >= self._slots:
             return None
         return max(self._hold_until - now, self._bucket.delay(now), 0.0)
 
@@ -78,9 +76,9 @@ class Gate:
         """A call ended, whatever came of it."""
         self.in_flight -= 1
 
-    def answered(self) -> None:
+    def answered(self, record: Record) -> None:
         """A record was answered."""
-        self.strikes.answered()
+        self.strikes.answered(record)
         self._throttles = 0
         self.seen.ok += 1
 
@@ -114,7 +112,7 @@ class Gate:
 
     def waiting(self) -> dict[str, Any] | None:
         """What it waits for, in the shape of a report: code, text, since, next_try (wall times)."""
-        down = self.link.down
+        down = self.turns.down
         if down is not None:
             return _waiting("network", down.text, down.since, down.next_try)
         if self._hold_until > self._clock.monotonic():

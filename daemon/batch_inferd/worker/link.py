@@ -1,4 +1,4 @@
-"""Whether an account's service can be reached: one prober for all of its records.
+"""Whether a service can be reached by one route: one prober for all records that take it.
 
 While the link is down nothing is sent, and the prober tries to connect with backoff and jitter until it
 can. The backoff starts anew only after a call came through: a port that is open in front of a broken
@@ -8,6 +8,7 @@ TLS or proxy would otherwise be asked in a tight circle.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_inferd.backends.plan import Retry
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from batch_infer.protocol.text import Text
     from batch_inferd.backends.online import Prepared
     from batch_inferd.seams.clock import Clock
+
+_log = logging.getLogger(__name__)
 
 MAX_PROBE_INTERVAL_S = 30.0
 MAX_PROBE_S = 10.0  # a probe gives up earlier than a call may
@@ -38,7 +41,10 @@ class Down(NamedTuple):
 
 
 class Link:
-    """One account's way to its service. `on_change` is called when it goes down and when it is back."""
+    """One way to a service: its address and its proxy, on one account.
+
+    `on_change` is called when it goes down and when it is back.
+    """
 
     def __init__(self, transport: HttpTransport, clock: Clock, on_change: Callable[[], None]) -> None:
         self.down: Down | None = None
@@ -46,6 +52,7 @@ class Link:
         self._clock = clock
         self._on_change = on_change
         self._failures = 0
+        self._retired = False
         self._prober: asyncio.Task[None] | None = None
         self._check: asyncio.Task[bool] | None = None
 
@@ -55,7 +62,7 @@ class Link:
 
     def lost(self, error: NotSent, prepared: Prepared) -> bool:
         """Nothing was sent, for this reason. True if that is news: the prober starts now."""
-        if self.down is not None:
+        if self._retired or self.down is not None:
             return False
         self.down = Down(network_text(error), self._clock.now(), None)
         self._prober = asyncio.create_task(self._probe(prepared), name="prober")
@@ -63,7 +70,7 @@ class Link:
         return True
 
     async def still_connects(self, prepared: Prepared) -> bool:
-        """Whether the account's next connect succeeds, asked after a failed call; one probe for all."""
+        """Whether the next connect succeeds, asked after a failed call; one probe for all."""
         if self.down is not None:
             return False
         if self._check is None or self._check.done():
@@ -78,6 +85,11 @@ class Link:
         if self.down is not None:
             self.down = None
             self._on_change()
+
+    def retire(self) -> None:
+        """No task takes this route any more: calls that are still under way on it start no prober."""
+        self._retired = True
+        self.reset()
 
     def close(self) -> None:
         """Stop for good."""
@@ -100,15 +112,19 @@ class Link:
         while self.down is not None:
             self._failures += 1
             wait = half_jitter(paced, self._failures)
-            text = self.down.text if error is None else network_text(error)
-            self.down = Down(text, self.down.since, self._clock.now() + wait)
-            self._on_change()
-            await self._clock.sleep(wait)
-            self.down = self.down._replace(next_try=None)
-            error = await self._connect(prepared)
-            if error is None:
-                self.down = None
-        self._on_change()
+            try:
+                text = self.down.text if error is None else network_text(error)
+                self.down = Down(text, self.down.since, self._clock.now() + wait)
+                self._on_change()
+                await self._clock.sleep(wait)
+                self.down = self.down._replace(next_try=None)
+                error = await self._connect(prepared)
+                if error is None:
+                    self.down = None
+                    self._on_change()
+            except Exception:  # noqa: BLE001  without its prober the link would be down for ever
+                _log.exception("a bug in the prober; it goes on")
+                await self._clock.sleep(wait)
 
     async def _connect(self, prepared: Prepared) -> NotSent | None:
         plan = prepared.plan

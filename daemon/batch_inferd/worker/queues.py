@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batch_inferd.backends.online import Prepared
+    from batch_inferd.worker.link import Down, Link
     from batch_inferd.worker.record import Record
 
 _counter = itertools.count()  # breaks ties between two leases of one chunk: records are not ordered
@@ -24,14 +25,20 @@ class TaskQueue:
     more are dropped when they are met.
     """
 
-    def __init__(self, task: str, task_id: str, prepared: Prepared) -> None:
+    def __init__(self, task: str, task_id: str, prepared: Prepared, link: Link) -> None:
         self.task = task
         self.task_id = task_id
         self.prepared = prepared
+        self.link = link  # the route of `prepared`
         self.blocked = False  # the service does not have the task's model
         self._ready: list[tuple[int, int, int, Record]] = []
         self._delayed: list[tuple[float, int, Record]] = []
         self._fresh: list[tuple[int, int, deque[Record]]] = []
+
+    @property
+    def may_send(self) -> bool:
+        """Whether nothing but its account's gate holds its calls back."""
+        return not self.blocked and self.link.down is None
 
     def add_fresh(self, chunk: int, records: Iterable[Record]) -> None:
         """Records that were never sent, in line order."""
@@ -87,6 +94,12 @@ class Turns:
         """All that take turns."""
         return tuple(self._queues)
 
+    @property
+    def down(self) -> Down | None:
+        """The outage that has lasted longest, of all routes that the tasks take."""
+        downs = [queue.link.down for queue in self._queues if queue.link.down is not None]
+        return min(downs, key=lambda down: down.since, default=None)
+
     def add(self, queue: TaskQueue) -> None:
         """Let a task take part."""
         if queue not in self._queues:
@@ -100,7 +113,7 @@ class Turns:
     def peek(self, now: float) -> tuple[TaskQueue, Record] | None:
         """Whose turn it is, with its record."""
         for queue in self._queues:
-            if not queue.blocked and (record := queue.peek(now)) is not None:
+            if queue.may_send and (record := queue.peek(now)) is not None:
                 return queue, record
         return None
 
@@ -112,5 +125,5 @@ class Turns:
 
     def next_due(self) -> float | None:
         """When the first waiting retry of any task is due."""
-        dues = [due for queue in self._queues if not queue.blocked and (due := queue.next_due()) is not None]
+        dues = [due for queue in self._queues if queue.may_send and (due := queue.next_due()) is not None]
         return min(dues, default=None)

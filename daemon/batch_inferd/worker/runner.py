@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batch_inferd.seams.events import Events
     from batch_inferd.worker.chunk import LeasedChunk
     from batch_inferd.worker.gate import Gate
+    from batch_inferd.worker.link import Link
     from batch_inferd.worker.queues import TaskQueue
     from batch_inferd.worker.record import Record
 
@@ -34,6 +35,7 @@ class Attempt:
     queue: TaskQueue
     record: Record
     prepared: Prepared
+    link: Link
     sent_at: float
     custom_id: bytes = b""
     own_model: bool = False
@@ -71,7 +73,7 @@ class Runner:
 
     async def run(self, gate: Gate, queue: TaskQueue, record: Record) -> None:
         """Take one record through one attempt. The caller has taken its slot at the gate."""
-        attempt = Attempt(gate, queue, record, queue.prepared, self._clock.monotonic())
+        attempt = Attempt(gate, queue, record, queue.prepared, queue.link, self._clock.monotonic())
         try:
             outcome = await self._call(attempt)
             if outcome is not None:
@@ -120,7 +122,7 @@ class Runner:
         if verdict.action is Action.NETWORK:
             self._not_sent(attempt, outcome)
             return
-        gate.link.came_through()
+        attempt.link.came_through()
         if verdict.action is Action.ANSWER:
             await self._answered(attempt, outcome)
         elif verdict.action is Action.THROTTLE:
@@ -142,7 +144,7 @@ class Runner:
         except OSError as error:
             self._tell("answer.lost", record, error=str(error))
             raise
-        attempt.gate.answered()
+        attempt.gate.answered(attempt.record)
         self._tell("record.answered", record, ms=outcome.ms, finish_reason=outcome.verdict.finish_reason)
 
     async def _end(self, attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
@@ -164,7 +166,7 @@ class Runner:
         record.attempts -= 1
         record.chunk.returned(record)
         if outcome.network is not None:
-            attempt.gate.link.lost(outcome.network, attempt.prepared)
+            attempt.link.lost(outcome.network, attempt.prepared)
         attempt.queue.put_back(record)
 
     async def _sent_failed(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -173,7 +175,7 @@ class Runner:
         chunk.returned(record)
         try:
             with chunk.cancellable():
-                connects = await attempt.gate.link.still_connects(attempt.prepared)
+                connects = await attempt.link.still_connects(attempt.prepared)
         except asyncio.CancelledError:
             self._cancelled(record)
             return
