@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from harness import Outputs, prompts, service_config
+from harness import Outputs, Shell, prompts, service_config
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "newer"])
@@ -27,6 +27,10 @@ def test_only_that_task_is_refused(shell, service, damage):
     failed = shell.run("-status", "bad", code=3)
     assert "bad" in failed.stderr
     assert "hint:" in failed.stderr
+    in_chinese = Shell(shell.workspace, BATCH_INFER_LANG="zh").run("-status", "bad", code=3).stderr
+    assert "错误：" in in_chinese
+    if damage == "newer":
+        assert "更新的版本" in in_chinese
     if damage != "newer":
         (copy,) = path.parent.glob("task.db.damaged-*")
         assert copy.name in failed.stderr

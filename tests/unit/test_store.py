@@ -136,7 +136,7 @@ async def test_a_newer_schema_is_refused(writer, tmp_path):
     with sqlite3.connect(tmp_path / NAME) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(Damaged, match="newer"):
+    with pytest.raises(Damaged, match="newer version"):
         await TaskDB.open(writer, tmp_path)
 
 

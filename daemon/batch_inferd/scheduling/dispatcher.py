@@ -73,7 +73,7 @@ class Dispatcher:
         self._idle_since = 0.0
         self._failures = 0
         self._respawn_at = 0.0
-        self.failed_spawn: str | None = None
+        self.failed_spawn: Text | None = None
         self._stopping = False
 
     # tasks
@@ -183,7 +183,9 @@ class Dispatcher:
             try:
                 await worker.start()
             except OSError as error:
-                self._worker_failed(f"a worker could not be started: {error}", now)
+                self._worker_failed(
+                    Text("a worker could not be started: {error}", {"error": str(error)}), now
+                )
                 return
             self.workers.append(worker)
             self._spawn_background(self._await_hello(worker))
@@ -204,8 +206,8 @@ class Dispatcher:
             self._events.emit("program.replaced", build=worker.build)
         self.wake()
 
-    def _worker_failed(self, message: str, now: float) -> None:
-        _log.error(message)
+    def _worker_failed(self, message: Text, now: float) -> None:
+        _log.error("%s", message)
         self.failed_spawn = message
         self._respawn_at = now + _RESPAWN_S[min(self._failures, len(_RESPAWN_S) - 1)]
         self._failures += 1
@@ -223,7 +225,10 @@ class Dispatcher:
         self._known_plans = {key for key in self._known_plans if key[0] != worker.name}
         if not worker.stopping:
             self._worker_failed(
-                f"worker {worker.pid} ended unexpectedly with {len(lost)} chunks in its hands",
+                Text(
+                    "worker {pid} ended unexpectedly with {count} chunks in its hands",
+                    {"pid": worker.pid, "count": len(lost)},
+                ),
                 self._clock.monotonic(),
             )
         self.wake()

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batch_infer.protocol.text import Text
 from batch_inferd.store.migrations import MIGRATIONS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ NAME = "task.db"
 class Damaged(Exception):  # noqa: N818  said of the database
     """The database cannot be used; `copy` is where a copy of it stands, None where none was made."""
 
-    def __init__(self, why: str, copy: Path | None) -> None:
-        super().__init__(why)
+    def __init__(self, why: Text, copy: Path | None) -> None:
+        super().__init__(str(why))
         self.why = why
         self.copy = copy
 
@@ -305,7 +306,7 @@ def _open(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         connection.close()
         if _is_damage(error):
-            raise Damaged(str(error), _keep_copy(path)) from error
+            raise Damaged(Text("SQLite says: {error}", {"error": str(error)}), _keep_copy(path)) from error
         raise
     except Damaged:
         connection.close()
@@ -316,11 +317,16 @@ def _open(path: Path) -> sqlite3.Connection:
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
-        raise Damaged(f"its schema {version} is newer than this version's {SCHEMA_VERSION}", None)
+        text = Text(
+            "it was written by a newer version (schema {found}, known are up to {known})",
+            {"found": version, "known": SCHEMA_VERSION},
+        )
+        raise Damaged(text, None)
     if not fresh:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise Damaged(f"the integrity check says: {verdict}", _keep_copy(path))
+            text = Text("its integrity check says: {verdict}", {"verdict": verdict})
+            raise Damaged(text, _keep_copy(path))
     for number in range(version, SCHEMA_VERSION):
         script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
         connection.executescript(script)

@@ -99,7 +99,9 @@ class Registry:
         except (OSError, ValueError, KeyError, TypeError, sqlite3.Error, BatchInferError) as error:
             if name not in self.damaged:
                 _log.exception("task %s cannot be opened", name)
-            self.damaged[name] = Damaged(f"{type(error).__name__}: {error}", None)
+            self.damaged[name] = Damaged(
+                Text("it cannot be opened: {error}", {"error": f"{type(error).__name__}: {error}"}), None
+            )
             return None
         self.damaged.pop(name, None)
         return task

@@ -32,7 +32,7 @@ def _line(name: str, fields: dict[str, Any]) -> tuple[int, str] | None:
             then = f"next try in {fields['wait']:.1f} s" if fields["wait"] else "next try as soon as possible"
             return logging.WARNING, f"{where}: {fields['cls']}: {fields['message']}; {then} ({cost})"
         case "attempt.not_sent":
-            return logging.WARNING, f"line {fields['line']} was not sent: {fields['message']}"
+            return logging.WARNING, f"line {fields['line']} was not sent: network: {fields['message']}"
         case "attempt.cancelled":
             return (
                 logging.WARNING,
