@@ -4,17 +4,17 @@ import itertools
 import json
 import os
 import random
-from typing import TYPE_CHECKING
+
+import psutil
+import pytest
 
 from harness import Outputs, kill, paid_again, prompts, service_config, wait_for
-
-if TYPE_CHECKING:
-    import psutil
 
 ROUNDS = 30
 RECORDS = 2000
 
 
+@pytest.mark.timeout(300)  # thirty restarts, each with calls before it
 def test_kill_9(shell, service):
     seed = int(os.environ.get("BATCH_INFER_TEST_SEED", random.SystemRandom().randrange(10**6)))
     print(f"seed {seed}: BATCH_INFER_TEST_SEED={seed} repeats it")
