@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
+# As pip does: a company's own certificates are in the system's store, not in uv's.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: help demo test lint format messages bench clean
 

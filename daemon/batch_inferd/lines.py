@@ -27,13 +27,6 @@ class Line(NamedTuple):
     blank: bool
 
 
-def is_blank(line: bytes, first: bool = False) -> bool:
-    """Whether a line is only ASCII white space; `first`: line 1 of the input, which may have a BOM."""
-    if first:
-        line = line.removeprefix(BOM)
-    return not line or line.isspace()
-
-
 def scan_lines(
     source: int | Callable[[int], bytes], *, start_of_input: bool = False, block: int = BLOCK
 ) -> Iterator[Line]:

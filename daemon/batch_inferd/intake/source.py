@@ -79,14 +79,6 @@ def open_pinned(pinned: Pin) -> int:
     return os.open(pinned.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
 
-def unchanged(pinned: Pin) -> bool:
-    """Whether the file looks exactly as it did at submit (identity, size and time)."""
-    try:
-        return pin(pinned.path) == pinned
-    except InputError:
-        return False
-
-
 def input_warning(path: str) -> Text | None:
     """A warning when the file begins as no JSON Lines do; the first that fits.
 
