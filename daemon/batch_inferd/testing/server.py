@@ -99,8 +99,9 @@ async def _serve_locked(options: Options, state_dir: Path, announce: Callable[[B
         beacon = _beacon(listener, instance)
         write_beacon(state_dir, beacon)
         _log.info("serving %s at %s", state_dir, beacon.base_url)
+        home = _inode(state_dir)  # before anybody who was told of it can remove it
         announce(beacon)
-        await _until_stopped(stop, service, state_dir, options.idle_exit_s)
+        await _until_stopped(stop, service, state_dir, home, options.idle_exit_s)
     finally:
         await runner.cleanup()
         await ledger.close()
@@ -108,9 +109,8 @@ async def _serve_locked(options: Options, state_dir: Path, announce: Callable[[B
 
 
 async def _until_stopped(
-    stop: asyncio.Event, service: Service, state_dir: Path, idle_exit_s: float | None
+    stop: asyncio.Event, service: Service, state_dir: Path, home: int | None, idle_exit_s: float | None
 ) -> None:
-    home = _inode(state_dir)
     while not stop.is_set():
         left = _LOOK_S if idle_exit_s is None else idle_exit_s - service.idle_s()
         if left <= 0:
