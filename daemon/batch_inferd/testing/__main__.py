@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_inferd.testing.batch_store import StoreError
 from batch_inferd.testing.controls import ControlsError, parse_controls
 from batch_inferd.testing.ledger_writer import LedgerError
 from batch_inferd.testing.server import CannotServe, Held, Options, serve
@@ -48,7 +49,7 @@ def main() -> int:
             idle_exit_s=arguments.idle_exit,
         )
         asyncio.run(serve(options, announce))
-    except (ControlsError, CannotServe, LedgerError, OSError) as error:
+    except (ControlsError, CannotServe, LedgerError, StoreError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         if ready_fd is not None:
             _report(ready_fd, {"error": str(error), "held": isinstance(error, Held)})

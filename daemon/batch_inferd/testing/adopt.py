@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 import filelock
-import httpx
 
 from batch_infer.protocol.errors import BatchInferError
 from batch_infer.protocol.text import Text
@@ -120,6 +119,8 @@ async def _adopt(state_dir: Path) -> str | None:
 async def _answers(beacon: Beacon) -> bool:
     # No certificates are loaded: there is no TLS on loopback, and loading them takes the loop 20 ms.
     no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    import httpx  # noqa: PLC0415  most daemons never ask: their tasks run elsewhere
+
     try:
         async with httpx.AsyncClient(trust_env=False, verify=no_tls, timeout=_PING_S) as client:
             told = (await client.get(f"{beacon.base_url.removesuffix('/v1')}/_control")).json()

@@ -13,22 +13,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiohttp import web
 
 from batch_inferd.testing import delivery
+from batch_inferd.testing.batch_routes import find_route
 from batch_inferd.testing.chat import parse_chat
 from batch_inferd.testing.embeddings import parse_embeddings
 from batch_inferd.testing.errors import ApiError, invalid, server_error, unknown_url
 from batch_inferd.testing.ledger import request_id
 from batch_inferd.testing.ledger_writer import LedgerError, LedgerWriter, Settlement
-from batch_inferd.testing.render import JSON_TYPE, answer_bytes, bad_gateway, garbage_bytes
+from batch_inferd.testing.render import JSON_TYPE, answer_bytes, garbage_bytes
+from batch_inferd.testing.replies import Reply, error_reply, json_reply, sent_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batch_inferd.testing.batch_routes import BatchRoutes
+    from batch_inferd.testing.batch_runner import BatchRunner
     from batch_inferd.testing.calls import Call
     from batch_inferd.testing.control_routes import ControlRoutes
     from batch_inferd.testing.faults import Faults
@@ -36,36 +39,37 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 256 << 20
 DEFAULT_MODEL = "test-model"
 
-# The calls that are worked on and billed.
+# The calls that are worked on and billed, by the end of their path: providers have prefixes of their own.
 _CALLS: dict[str, Callable[[bytes], Call]] = {
-    "/v1/chat/completions": parse_chat,
-    "/v1/embeddings": parse_embeddings,
+    "/chat/completions": parse_chat,
+    "/embeddings": parse_embeddings,
 }
-_MODELS = "/v1/models"
-
-
-class _Reply(NamedTuple):
-    """An answer that is ready to go out."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
+_MODELS = "/models"
 
 
 class Service:
     """The handler of all requests; knows how many are under way, and when the last one ended."""
 
-    def __init__(self, faults: Faults, ledger: LedgerWriter, control_routes: ControlRoutes) -> None:
+    def __init__(
+        self,
+        faults: Faults,
+        ledger: LedgerWriter,
+        control_routes: ControlRoutes,
+        batch_routes: BatchRoutes,
+        runner: BatchRunner,
+    ) -> None:
         self._faults = faults
         self._ledger = ledger
         self._control_routes = control_routes
+        self._batch_routes = batch_routes
+        self._runner = runner
         self._open = 0  # requests of all kinds
         self._in_flight = 0  # requests that the ledger knows
         self._last = time.monotonic()
 
     def idle_s(self) -> float:
-        """Seconds since the last request ended; 0 while one is under way."""
-        return 0.0 if self._open else time.monotonic() - self._last
+        """Seconds since the last request or the last work for a batch; 0 while a request is under way."""
+        return 0.0 if self._open else min(time.monotonic() - self._last, self._runner.idle_s())
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -73,6 +77,8 @@ class Service:
         try:
             if request.path.startswith("/_"):
                 return await self._control_routes.handle(request)
+            if (route := find_route(request.method, request.path)) is not None:
+                return await self._batch_routes.handle(request, route, self._in_flight)
             self._in_flight += 1
             try:
                 return await self._serve(request)
@@ -91,7 +97,7 @@ class Service:
         except (ConnectionError, web.RequestPayloadError):
             delivery.drop(request)  # the client left in the middle of its own words
             return web.Response()
-        key, call, error = _sent_key(request), None, None
+        key, call, error = sent_key(request), None, None
         try:
             self._faults.check_key(key)
             call = _parse(request, body)
@@ -117,7 +123,7 @@ class Service:
         except ApiError as refused:
             return await self._refuse(request, serial, refused, {})
         except LedgerError:  # the ledger has logged it; a request that is not on disk is not answered
-            return await self._send(request, serial, _error_reply(serial, server_error(), {}))
+            return await self._send(request, serial, error_reply(serial, server_error(), {}))
 
     async def _work(
         self, request: web.BaseRequest, serial: int, call: Call, headers: dict[str, str]
@@ -140,7 +146,7 @@ class Service:
         # From here on the model has spoken, and that costs money however the answer arrives.
         answer = call.answer(serial, int(time.time()))
         headers = {"Content-Type": JSON_TYPE, "x-request-id": request_id(serial), **headers}
-        reply = _Reply(200, headers, answer_bytes(answer, self._faults.controls))
+        reply = Reply(200, headers, answer_bytes(answer, self._faults.controls))
         await self._ledger.settle(_bill(serial, fate.ending, answer["usage"]))
         if fate.ending == "truncate":
             delivery.truncate(request, *reply)
@@ -154,19 +160,17 @@ class Service:
 
     async def _send_models(self, request: web.BaseRequest, serial: int) -> web.StreamResponse:
         model = {"id": DEFAULT_MODEL, "object": "model", "created": 0, "owned_by": "batch_infer"}
-        body = msgspec.json.encode({"object": "list", "data": [model]})
         await self._ledger.settle(Settlement(serial, "answered", 200))
-        headers = {"Content-Type": JSON_TYPE, "x-request-id": request_id(serial)}
-        return await self._send(request, serial, _Reply(200, headers, body))
+        return await self._send(request, serial, json_reply(serial, {"object": "list", "data": [model]}))
 
     async def _refuse(
         self, request: web.BaseRequest, serial: int, error: ApiError, headers: dict[str, str]
     ) -> web.StreamResponse:
-        reply = _error_reply(serial, error, headers, html=self._faults.controls.html_5xx)
+        reply = error_reply(serial, error, headers, html=self._faults.controls.html_5xx)
         await self._ledger.settle(Settlement(serial, f"error_{reply.status}", reply.status))
         return await self._send(request, serial, reply)
 
-    async def _send(self, request: web.BaseRequest, serial: int, reply: _Reply) -> web.StreamResponse:
+    async def _send(self, request: web.BaseRequest, serial: int, reply: Reply) -> web.StreamResponse:
         response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
         if await delivery.deliver(request, response):
             self._ledger.deliver(serial)
@@ -175,8 +179,8 @@ class Service:
 
 def _parse(request: web.BaseRequest, body: bytes | None) -> Call | None:
     """The call; None for the list of models. Raises ApiError (400, 404, 405, 413)."""
-    parse = _CALLS.get(request.path)
-    if parse is None and request.path != _MODELS:
+    parse = next((parse for end, parse in _CALLS.items() if request.path.endswith(end)), None)
+    if parse is None and not request.path.endswith(_MODELS):
         raise unknown_url(request.method, request.path)
     if request.method != ("GET" if parse is None else "POST"):
         raise invalid(f"Not allowed to {request.method} on {request.path}.", status=405)
@@ -185,22 +189,6 @@ def _parse(request: web.BaseRequest, body: bytes | None) -> Call | None:
     return None if parse is None else parse(body)
 
 
-def _sent_key(request: web.BaseRequest) -> str | None:
-    """The key of `Authorization: Bearer KEY`, or of `api-key: KEY` as Azure has it."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip():
-        return key.strip()
-    return request.headers.get("api-key") or None
-
-
 def _bill(serial: int, ending: str, usage: dict[str, Any]) -> Settlement:
     outcome = {"answer": "answered", "truncate": "truncated"}.get(ending, ending)
     return Settlement(serial, outcome, 200, usage["prompt_tokens"], usage.get("completion_tokens", 0))
-
-
-def _error_reply(serial: int, error: ApiError, headers: dict[str, str], *, html: bool = False) -> _Reply:
-    status, kind, body = error.status, JSON_TYPE, error.encoded()
-    if html and status >= 500:
-        status, kind, body = bad_gateway()
-    own = {"Content-Type": kind, "x-request-id": request_id(serial)}
-    return _Reply(status, {**own, **headers, **error.headers}, body)

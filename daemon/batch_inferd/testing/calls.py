@@ -25,6 +25,10 @@ class Call(Protocol):
     def text(self) -> str:
         """What content rules look at: the last user message, or the whole input."""
 
+    @property
+    def tokens_in(self) -> int:
+        """What it costs to read it."""
+
     def answer(self, serial: int, created: int) -> dict[str, Any]:
         """The body of the answer, with a `usage`. Only id and time differ between equal calls."""
 

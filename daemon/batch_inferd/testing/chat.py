@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from batch_inferd.testing.calls import content_digest, count_tokens, decode_object, required_model
@@ -10,6 +11,7 @@ from batch_inferd.testing.errors import ApiError, invalid
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _QUOTED = 40  # characters of the prompt that the answer repeats
 _SHOWN = 16  # hex digits of the digest that the answer shows
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 _MESSAGE_TOKENS = 4  # what a message costs beside its text
 
 
@@ -19,12 +21,12 @@ class ChatCall(NamedTuple):
     model: str
     digest: str
     text: str
-    content: str
     tokens_in: int
 
     def answer(self, serial: int, created: int) -> dict[str, Any]:
         """A `chat.completion` with one choice."""
-        tokens_out = count_tokens(self.content)
+        content = _content(self.text, self.digest)
+        tokens_out = count_tokens(content)
         return {
             "id": f"chatcmpl-{serial:012d}{self.digest[:_SHOWN]}",
             "object": "chat.completion",
@@ -33,7 +35,7 @@ class ChatCall(NamedTuple):
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": self.content, "refusal": None},
+                    "message": {"role": "assistant", "content": content, "refusal": None},
                     "logprobs": None,
                     "finish_reason": "stop",
                 }
@@ -63,7 +65,7 @@ def parse_chat(body: bytes) -> ChatCall:
     digest = content_digest(messages)
     asked = _last_user_text(messages, texts)
     tokens_in = sum(_MESSAGE_TOKENS + count_tokens(text) for text in texts)
-    return ChatCall(model, digest, asked, _content(asked, digest), tokens_in)
+    return ChatCall(model, digest, asked, tokens_in)
 
 
 def answer_text(messages: list[dict[str, Any]]) -> str:
@@ -74,7 +76,7 @@ def answer_text(messages: list[dict[str, Any]]) -> str:
 
 def _content(asked: str, digest: str) -> str:
     start = " ".join(asked[: _QUOTED * 2].split())[:_QUOTED]
-    if any("\u4e00" <= char <= "\u9fff" for char in start):
+    if _CHINESE.search(start):
         return f"您问的是“{start}”。这是测试服务给出的回答。[{digest[:_SHOWN]}]"
     return f"You asked “{start}”. This is the test service's answer. [{digest[:_SHOWN]}]"
 

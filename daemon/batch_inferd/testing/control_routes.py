@@ -1,4 +1,4 @@
-"""The routes below `/_`: controls and ledger. They are neither written down, limited nor failed.
+"""The routes below `/_`: controls and ledgers. They are neither written down, limited nor failed.
 
 They need no secret: the service listens on loopback only, and holds nothing but tests.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from batch_inferd.testing.batch_ledger import read_batches
 from batch_inferd.testing.controls import ControlsError
 from batch_inferd.testing.errors import ApiError, invalid, unknown_url
 from batch_inferd.testing.ledger import read_ledger, summarise
@@ -34,7 +35,7 @@ class Identity(NamedTuple):
 
 
 class ControlRoutes:
-    """GET and POST /_control, GET /_ledger?since=&limit=, GET /_ledger/summary."""
+    """GET and POST /_control, GET /_ledger?since=&limit=, GET /_ledger/summary, GET /_batches."""
 
     def __init__(self, state_dir: Path, identity: Identity, faults: Faults, ledger: LedgerWriter) -> None:
         self._state_dir = state_dir
@@ -67,6 +68,9 @@ class ControlRoutes:
             case "GET", "/_ledger/summary":
                 await self._ledger.flush()
                 return (await asyncio.to_thread(summarise, self._state_dir))._asdict()
+            case "GET", "/_batches":
+                batches = await asyncio.to_thread(read_batches, self._state_dir)
+                return {"batches": [row._asdict() for row in batches]}
             case _:
                 raise unknown_url(request.method, request.path)
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+from batch_inferd.testing.batch_controls import BatchControls, Count, Rate
 
 ACTIONS = (
     "drop",
@@ -46,7 +45,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"unknown action {self.do!r}; known: {known}")
 
 
-class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Controls(BatchControls, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All controls with their defaults: without any, the service answers at once and never fails."""
 
     latency_ms: float | tuple[float, float] = 0.0  # or [min, max], drawn anew for each call
@@ -71,6 +70,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.latency_range
         if not 0 <= low <= high:
             raise ValueError("latency_ms must be a number from 0, or [min, max]")
@@ -86,7 +86,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """These controls with the keys of a JSON object replaced. Raises ControlsError."""
         if not isinstance(patch, dict):
             raise ControlsError("the controls must be a JSON object")
-        known = self.__struct_fields__
+        batch = BatchControls.__struct_fields__
+        known = [*(name for name in self.__struct_fields__ if name not in batch), *batch]
         if unknown := [key for key in patch if key not in known]:
             raise ControlsError(f"unknown controls: {', '.join(unknown)}; known: {', '.join(known)}")
         try:

@@ -29,9 +29,14 @@ class EmbeddingsCall(NamedTuple):
     dimensions: int
     base64: bool
 
+    @property
+    def tokens_in(self) -> int:
+        """Tokens of all inputs."""
+        return sum(count_tokens(item) if isinstance(item, str) else len(item) for item in self.inputs)
+
     def answer(self, serial: int, created: int) -> dict[str, Any]:  # noqa: ARG002  part of Call
         """A `list` of one embedding an input. It has neither id nor time, as the real one."""
-        tokens = sum(count_tokens(item) if isinstance(item, str) else len(item) for item in self.inputs)
+        tokens = self.tokens_in
         return {
             "object": "list",
             "data": [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from batch_inferd.testing.batch_faults import BatchFaults
 from batch_inferd.testing.controls import SLOW, Controls, Rule
 from batch_inferd.testing.errors import (
     ApiError,
@@ -46,7 +48,9 @@ class Faults:
 
     def __init__(self, controls: Controls) -> None:
         self.controls = Controls()
+        self.batches = BatchFaults()
         self._working = 0
+        self._rule_lock = Lock()  # batches are worked on in a thread of their own
         self._set(controls, set(controls.__struct_fields__))
 
     def update(self, patch: Any) -> Controls:
@@ -55,15 +59,17 @@ class Faults:
         return self.controls
 
     def _set(self, controls: Controls, changed: set[str]) -> None:
-        self.controls = controls
+        with self._rule_lock:
+            self.controls = controls
+            if "rules" in changed:
+                self._rule_calls = [0] * len(controls.rules)
         if "seed" in changed:
             self._dice = random.Random(controls.seed)  # noqa: S311  repeatable is what is wanted
         if "storm_429" in changed:
             self._storm_left = controls.storm_429
-        if "rules" in changed:
-            self._rule_calls = [0] * len(controls.rules)
         if "rpm" in changed:
             self._limiter = Limiter(controls.rpm) if controls.rpm else None
+        self.batches.set(controls, changed)
 
     def check_key(self, key: str | None) -> str:
         """The key, if it is accepted. Raises ApiError (401, 403)."""
@@ -79,6 +85,10 @@ class Faults:
         """Whether the account may use the model and can pay. Raises ApiError (404, 429, 402)."""
         if model in self.controls.unknown_models:
             raise no_such_model(model)
+        self.check_credit()
+
+    def check_credit(self) -> None:
+        """Whether the account can pay. Raises ApiError (429, 402)."""
         if self.controls.credit == "insufficient_quota":
             raise no_quota()
         if self.controls.credit == "402":
@@ -127,14 +137,21 @@ class Faults:
                 return Fate(ending, delay_s)
         return Fate(delay_s=delay_s)
 
+    def line_error(self, text: str) -> ApiError | None:
+        """What a rule does to the line of a batch whose content is `text`; any thread may ask."""
+        if not self.controls.rules or (rule := self._rule(text)) is None or rule.do.startswith(SLOW):
+            return None
+        return self._ruled(rule, 0.0).error or server_error()  # what breaks a connection breaks a line
+
     def _hit(self, rate: float) -> bool:
         return rate > 0 and self._dice.random() < rate
 
     def _rule(self, text: str) -> Rule | None:
-        for index, rule in enumerate(self.controls.rules):
-            if rule.contains in text and (rule.times is None or self._rule_calls[index] < rule.times):
-                self._rule_calls[index] += 1
-                return rule
+        with self._rule_lock:
+            for index, rule in enumerate(self.controls.rules):
+                if rule.contains in text and (rule.times is None or self._rule_calls[index] < rule.times):
+                    self._rule_calls[index] += 1
+                    return rule
         return None
 
     def _ruled(self, rule: Rule, delay_s: float) -> Fate:

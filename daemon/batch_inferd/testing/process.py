@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import msgspec
 
+from batch_inferd.testing import batch_ledger
 from batch_inferd.testing.controls import ControlsError
 from batch_inferd.testing.ledger import LedgerRow, LedgerSummary, read_ledger, summarise
 from batch_inferd.testing.spawn import read_report, spawn
@@ -25,6 +26,8 @@ from batch_inferd.testing.spawn import read_report, spawn
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+
+    from batch_inferd.testing.batch_ledger import BatchRow, LineRow
 
 _START_S = 30.0
 _END_S = 10.0
@@ -71,6 +74,22 @@ class RunningService:
         """The ledger in counts; also after the service's end."""
         self._flush()
         return summarise(self.state_dir)
+
+    def batches(self) -> list[BatchRow]:
+        """All batches in the order of their creation; also after the service's end."""
+        return batch_ledger.read_batches(self.state_dir)
+
+    def batch_lines(self, batch_id: str | None = None) -> list[LineRow]:
+        """The lines of one batch or of all. `batch_ledger.read_batch_lines` is for very many."""
+        return list(batch_ledger.read_batch_lines(self.state_dir, batch_id))
+
+    def overlapping_lines(self) -> list[str]:
+        """Content digests that were in two batches that were live at the same time."""
+        return batch_ledger.overlapping_lines(self.state_dir)
+
+    def billed_twice_in_batches(self) -> list[str]:
+        """Content digests that were billed in more than one batch."""
+        return batch_ledger.billed_twice(self.state_dir)
 
     def stop(self) -> None:
         """End it with SIGTERM and wait; nothing happens to one that has ended.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 JSON_TYPE = "application/json"
 HTML_TYPE = "text/html"
 # In a string all of these are legal JSON, and they break what splits text by `str.splitlines`.
-_AWKWARD = "line\u2028paragraph\u2029next\u0085end"
+NOTE = "line\u2028paragraph\u2029next\u0085end"
 _HTML = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
     b"<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -22,7 +22,7 @@ _HTML = (
 def answer_bytes(answer: dict[str, Any], controls: Controls) -> bytes:
     """An answer as the controls want it written. It is always good JSON."""
     if controls.pretty:
-        answer = {**answer, "note": _AWKWARD}
+        answer = {**answer, "note": NOTE}
     body = msgspec.json.encode(answer)
     if (short := controls.oversize_bytes - len(body)) > 0:
         body = msgspec.json.encode({**answer, "padding": "x" * short})

@@ -17,9 +17,16 @@ import psutil
 from aiohttp import web
 
 from batch_infer.version import __version__
+from batch_inferd.seams.clock import make_clock
+from batch_inferd.testing import uploads
 from batch_inferd.testing.app import MAX_BODY_BYTES, Service
+from batch_inferd.testing.batch_routes import BatchRoutes
+from batch_inferd.testing.batch_runner import BatchRunner
+from batch_inferd.testing.batch_store import BatchStore
+from batch_inferd.testing.batches_api import BatchesApi
 from batch_inferd.testing.control_routes import ControlRoutes, Identity
 from batch_inferd.testing.faults import Faults
+from batch_inferd.testing.files_api import FilesApi
 from batch_inferd.testing.ledger_writer import LedgerWriter
 from batch_inferd.testing.state import LOCK_NAME, Beacon, make_lock, make_state_dir, read_beacon, write_beacon
 
@@ -38,6 +45,7 @@ _BACKLOG = 4096
 _OPEN_FILES = 10_240  # all that macOS allows
 _LOOK_S = 2.0  # how often it looks whether its state directory is still there
 _GRACE_S = 1.0  # what a request under way gets at the end
+_SWITCH_S = 0.001  # requests are not to wait for the thread that works on batches
 _KEEPALIVE_S = 3600.0  # a reset that nobody ordered would be a fault that tests cannot explain
 
 
@@ -83,11 +91,23 @@ async def serve(options: Options, announce: Callable[[Beacon], None]) -> None:
 async def _serve_locked(options: Options, state_dir: Path, announce: Callable[[Beacon], None]) -> None:
     stop = _stop_event()
     _allow_many_connections()
-    ledger = LedgerWriter(state_dir)
+    sys.setswitchinterval(_SWITCH_S)
     instance = uuid.uuid4().hex
     faults = Faults(options.controls)
-    routes = ControlRoutes(state_dir, Identity(os.getpid(), instance, __version__), faults, ledger)
-    service = Service(faults, ledger, routes)
+    clock = make_clock()
+    ledger = LedgerWriter(state_dir)
+    store = BatchStore(state_dir)
+    uploads.clean(store.folder)
+    batches = BatchRunner(store, faults, clock)
+    service = Service(
+        faults,
+        ledger,
+        ControlRoutes(state_dir, Identity(os.getpid(), instance, __version__), faults, ledger),
+        BatchRoutes(
+            faults, ledger, FilesApi(store, faults, clock), BatchesApi(store, faults, clock, batches)
+        ),
+        batches,
+    )
     runner = web.ServerRunner(
         web.Server(service, request_factory=_make_request, access_log=None, keepalive_timeout=_KEEPALIVE_S),
         shutdown_timeout=_GRACE_S,
@@ -99,11 +119,14 @@ async def _serve_locked(options: Options, state_dir: Path, announce: Callable[[B
         beacon = _beacon(listener, instance)
         write_beacon(state_dir, beacon)
         _log.info("serving %s at %s", state_dir, beacon.base_url)
+        batches.start()
         home = _inode(state_dir)  # before anybody who was told of it can remove it
         announce(beacon)
         await _until_stopped(stop, service, state_dir, home, options.idle_exit_s)
     finally:
         await runner.cleanup()
+        await asyncio.to_thread(batches.stop)
+        await asyncio.to_thread(store.close)
         await ledger.close()
     _log.info("ended")
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 LOG_NAME = "service.log"
 _TAIL_BYTES = 2000
 # These make the daemon and its workers fail. The service is their peer: it must not catch it from them.
+# The clock is one for all: batches take their time by it.
 _NOT_INHERITED = (
-    "BATCH_INFER_CLOCK_FILE",
     "BATCH_INFER_FAILPOINTS",
     "BATCH_INFER_FAILPOINT_DIR",
     "BATCH_INFER_FS_FAULTS",
