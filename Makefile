@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python >= 3.11, git and make; uv is used where it is there.
+# `make demo` and `make test` need Python >= 3.11, git and make; uv is used where it is there, and npm for some tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,10 +41,19 @@ else
 endif
 	@touch $@ $(VENV)/.core
 
+# aimock is a batch server that is not ours, from npm, for tests/interop. It needs Node 20.15; npm has that too.
+AIMOCK := @copilotkit/aimock@^1.43.0
+$(VENV)/.aimock: Makefile | $(VENV)/bin/python
+	@if ! command -v npm >/dev/null; then echo "npm is not installed: the tests with aimock are left out"; \
+	else node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 15) ? 0 : 1)' \
+	    || newer=node@^22; \
+	  npm install --silent --no-fund --no-audit --no-save --no-package-lock --prefix $(VENV)/node $(AIMOCK) $$newer \
+	    && touch $@ || echo "npm could not install aimock: its tests will fail"; fi
+
 demo: $(VENV)/.core
 	@sh examples/demo.sh $(BIN)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.aimock
 	$(BIN)/python -m pytest -q -n auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
@@ -65,6 +74,7 @@ messages: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/list_latency.py
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/batch_memory.py
 
 clean:
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

@@ -55,6 +55,15 @@ def workspace(tmp_path):
     return path
 
 
+@pytest.fixture
+def clock(tmp_path, monkeypatch):
+    """A file with the seconds by which all processes are ahead that are started after this."""
+    path = tmp_path / "clock"
+    path.write_text("0")
+    monkeypatch.setenv("BATCH_INFER_CLOCK_FILE", str(path))
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _no_process_left(request, tmp_path):
     """Kill every daemon, worker and test service that still runs for this test's directory."""

@@ -90,6 +90,7 @@ class Shell:
             "model": {"domain": "test", "password": "YOUR_PASSWORD", "max_tokens": 64},
             "lines_per_chunk": 20,
             "test_lines": 0,
+            "backend": "online",
         }
         for key, value in changes.items():
             if isinstance(value, dict) and isinstance(config.get(key), dict):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from batch_inferd.batches.upstream import Upstreams
 from batch_inferd.hub import Hub
 from batch_inferd.requests import handlers
 from batch_inferd.scheduling.dispatcher import Dispatcher
@@ -56,6 +57,7 @@ class App:
             credentials=CredentialStore(),
             logs=logs,
             dispatcher=self.dispatcher,
+            upstreams=Upstreams(clock),
         )
         self.registry = Registry(self.context)
         self.hub = Hub(clock, events, lambda: list(self.registry.tasks.values()), self.machine)
@@ -95,6 +97,7 @@ class App:
         self.stopping = True
         await self.dispatcher.stop("abort", 2.0)
         await self.registry.stop()
+        self.context.upstreams.close()
         await self.hub.stop()
         await asyncio.to_thread(self._store.close)
 

@@ -22,6 +22,10 @@ The class of a failure stands in the journals, in error records and in the logs.
     credit              402, quota spent, a daily limit                     block the account; free
     invalid_input       the input line cannot be sent                       error record, nothing sent
     cancelled           given up in flight by `-cancel` or by a shutdown    free
+                        or with its batch, by others than us                retry
+    expired             its batch ended before it was its turn              retry
+    batch_failed        its batch failed as a whole                         retry
+    absent              its batch ended, and no result file names it        retry; then missing
 
 A retry is free when the account's next connect fails too (an outage); the worker decides that.
 """
@@ -120,6 +124,14 @@ def classify_exception(error: TransportError) -> Verdict:
         # Asking again would be billed again, and most likely be as long.
         return Verdict(Action.END, error.reason, error.detail)
     return Verdict(Action.RETRY, error.reason, error.detail)
+
+
+def classify_told(status: int | None, error: ErrorInfo, plan: RequestPlan, label: str) -> Verdict:
+    """Judge a failure that came in other words than a reply's: a line of a batch's results or validation.
+
+    Without a status the error's code or type says what it would have been. `label` begins the message.
+    """
+    return _classify_error(_status_of(error) if status is None else status, {}, error, plan, 0.0, label=label)
 
 
 def network_text(error: NotSent) -> Text:
@@ -280,3 +292,11 @@ def _is_too_large(error: ErrorInfo) -> bool:
     return bool({error.code.lower(), error.kind.lower()} & _TOO_LARGE_CODES) or bool(
         _TOO_LARGE.search(error.message.lower())
     )
+
+
+def batch_problem_class(code: str, message: str, plan: RequestPlan) -> str:
+    """`model` or `credit` where a batch was refused for want of one, else an empty string."""
+    error = ErrorInfo(message=message, code=code)
+    if _is_credit(error, plan):
+        return "credit"
+    return "model" if _is_model(400, error, plan) else ""

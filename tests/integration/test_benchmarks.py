@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-def run(name, *options):
+def run(name, *options, timeout=100):
     command = [sys.executable, str(BENCHMARKS / name), *options, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 
@@ -25,3 +27,14 @@ def test_end_to_end_still_runs():
     assert found["records"] == 300
     assert found["ratio"] > 0
     assert found["peak_rss_mb"] > 10
+
+
+@pytest.mark.timeout(300)  # two tasks, the larger one with 50,000 lines
+def test_memory_of_batches_stays_flat():
+    found = run("batch_memory.py", "--lines", "50000", timeout=280)
+    small, large = found["tasks"]
+    assert (small["lines"], large["lines"]) == (5_000, 50_000)
+    assert (small["batches"], large["batches"]) == (2, 20)
+    # A million lines keep within 10 % (docs/performance.md); so small a task also measures how long it ran.
+    assert found["ratio"] < 1.3, found
+    assert large["lines_per_s"] > 100, found

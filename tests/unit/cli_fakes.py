@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batch_infer.protocol.workspace import Workspace
 
 NOW = 1_770_000_000.0
+HOSTILE = "ba\x1b[2Jtch\n\tid\u202e\ud800\u2028\x9b1m"  # what a service may say
 
 
 def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
@@ -60,8 +61,76 @@ def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
         "model": "test-model",
         "service": "http://127.0.0.1:1/v1",
         "log": "/ws/logs/demo_20260202_120000.log",
+        "batches": None,
+        "paths": {"batch": 0, "online": 120},
     }
     return task | changes
+
+
+def batch_summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
+    """A task with batches under way; `batches` changes some of its figures."""
+    batches: dict[str, Any] = {
+        "live": 12,
+        "waiting": 3,
+        "collected": 40,
+        "states": {"validating": 2, "in_progress": 10},
+        "requests": {"total": 5000, "completed": 1200, "failed": 0},
+        "enqueued_tokens": 180_000,
+        "next_look": NOW + 9,
+        "oldest_s": 7_800.0,
+        "left_s": 78_600.0,
+    }
+    base = {
+        "backend": "batch",
+        "in_flight": 0,
+        "concurrency": 0,
+        "batches": batches | changes.pop("batches", {}),
+        "paths": {"batch": 120, "online": 0},
+    }
+    return summary(task_id, **(base | changes))
+
+
+def submission(number: int = 7, **changes: Any) -> dict[str, Any]:
+    """A batch that the provider works on."""
+    row: dict[str, Any] = {
+        "submission": number,
+        "batch": f"batch_{number:04}",
+        "state": "live",
+        "upstream_state": "in_progress",
+        "counts": {"total": 500, "completed": 120, "failed": 1},
+        "requests": 500,
+        "bytes": 350_000,
+        "tokens": 15_000,
+        "chunks": [3, 4, 5],
+        "chunk_count": 3,
+        "created": NOW - 7_800,
+        "age_s": 7_800.0,
+        "expires": NOW + 78_600,
+        "left_s": 78_600.0,
+        "ended": None,
+        "next_look": NOW + 9,
+        "waiting": None,
+        "results": None,
+        "round": 0,
+        "url": "/v1/chat/completions",
+        "model": "test-model",
+    }
+    return row | changes
+
+
+def collected(number: int, **changes: Any) -> dict[str, Any]:
+    """A batch whose results are here."""
+    results = dict.fromkeys(("retried", "missing", "unknown", "duplicate", "unreadable"), 0)
+    ended = {
+        "state": "collected",
+        "upstream_state": "completed",
+        "counts": {"total": 500, "completed": 499, "failed": 1},
+        "left_s": None,
+        "ended": NOW - 60,
+        "next_look": None,
+        "results": {"answered": 499, "failed": 1, **results},
+    }
+    return submission(number, **(ended | changes))
 
 
 def ended(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
@@ -75,6 +144,17 @@ def reason(code: str, text: str = "because") -> dict[str, Any]:
     return {"code": code, "text": Text("{text}", {"text": text}).to_wire()}
 
 
+def waits_for(code: str = "capacity", text: str = "the account's queue is full") -> dict[str, Any]:
+    """What a batch waits for."""
+    return {"code": code, "text": Text(text).to_wire(), "since": NOW - 5, "next_try": NOW + 60}
+
+
+def squeezed(line: str) -> str:
+    """A row of a table with each gap as two spaces."""
+    cells = [part.strip() for part in line.split("  ")]
+    return "  ".join(part for part in cells if part)
+
+
 Handler = Callable[[dict[str, Any]], Any]
 
 
@@ -86,8 +166,12 @@ class FakePeer:
     pushes: Iterable[Any] = ()
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     closed: bool = False
+    patience: dict[str, float] = field(default_factory=dict)
 
-    def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call(
+        self, method: str, params: dict[str, Any] | None = None, timeout: float = 60.0
+    ) -> dict[str, Any]:
+        self.patience[method] = timeout
         self.calls.append((method, params or {}))
         result = self.handlers[method](params or {})
         if isinstance(result, BaseException):

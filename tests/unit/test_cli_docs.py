@@ -45,5 +45,16 @@ def test_the_page_names_every_field_that_is_shown():
     assert [key for key in public_task(summary(), "en") if f'"{key}"' not in page] == []
 
 
+def test_the_page_names_every_field_of_batches():
+    from cli_fakes import batch_summary, collected
+
+    from batch_infer.render.public import public_submission
+
+    page = DOCS.read_text(encoding="utf-8")
+    row = public_submission(collected(1), "en")
+    keys = [*batch_summary()["batches"], *row, *row["results"]]
+    assert [key for key in keys if f'"{key}"' not in page] == []
+
+
 if __name__ == "__main__":
     sys.exit(None if DOCS.write_text(with_help(DOCS.read_text(encoding="utf-8")), encoding="utf-8") else 1)

@@ -210,16 +210,18 @@ def test_ctrl_c(ws, daemon):
 
 def test_the_monitor_survives_a_crash(ws, daemon):
     """The connection ends, the beacon stays: the next daemon is asked for everything again."""
-    daemon.on_subscribe = lambda _: daemon.connections[-1].close()
+
+    def crash(_):
+        daemon.handlers["subscribe"] = lambda _: {"tasks": [ended()], "daemon": LOAD}
+        daemon.connections[-1].close()
+
+    daemon.on_subscribe = crash
     process = subprocess.Popen(
         [*PROGRAM, "-monitor", "demo", "-json"], cwd=ws, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    first = json.loads(process.stdout.readline())
-    daemon.handlers["subscribe"] = lambda _: {"tasks": [ended()], "daemon": LOAD}
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert first["state"] == "running"
-    assert json.loads(out.splitlines()[-1])["state"] == "completed"
+    assert [json.loads(line)["state"] for line in out.splitlines()] == ["running", "completed"]
     assert b"the connection to the daemon was lost; connecting again" in err
 
 

@@ -104,10 +104,9 @@ TOP = [
     ("lines_per_chunk: '200'", '18: lines_per_chunk must be a whole number, found the string "200"; remove the quotes'),
     ("max_retry_count: 101", "18: max_retry_count must be a whole number from 0 to 100, found the number 101; write a value in this range"),
     ("backend: batched", '10: backend must be one of auto, batch, online, found the string "batched"; write auto'),
-    ("backend: batch", "10: backend: batch is not in this version; write auto or online"),
     ("temperature: 0.5", '1: unknown key "temperature" here; it belongs in model'),
     ("test_line: 5", '1: unknown key "test_line"; did you mean "test_lines"?'),
-    ("budget: {usd: 3}", '1: unknown key "budget"; known keys are model, test_lines, lines_per_chunk, max_retry_count, backend, execution, limits, input, output, logging, daemon'),
+    ("budget: {usd: 3}", '1: unknown key "budget"; known keys are model, test_lines, lines_per_chunk, max_retry_count, backend, execution, limits, batch, input, output, logging, daemon'),
     ("limits: 3", '9: limits must be a mapping, found a number; write it as lines of "key: value" below'),
     ("limits: {rpm: 0}", "15: limits.rpm must be a whole number from 1 to 1000000000, found the number 0; write a value in this range"),
     ("limits: {rps: 1}", '10: unknown key "rps"; did you mean "rpm"?'),
@@ -165,7 +164,7 @@ def test_all_at_once_and_in_the_files_order() -> None:
         '  password: ""\n'
         '  max_tokens: "16384"\n'
         "  temprature: 0.6\n"
-        "backend: batch\n"
+        "backend: batched\n"
         "backend: auto\n"
     )
     assert [problem.split(": ")[0] for problem in problems(text)] == [

@@ -158,7 +158,10 @@ BASE = OPENAI + "  password: x\n  extra_body: {a: 1, b: 2}\n"
         BASE.replace("name: gpt-x", "name: 'gpt-${X}'"),
         BASE + "  messages_key: messages\n",
         BASE + "max_retry_count: 9\n",
-        BASE + "limits: {rpm: 1}\nexecution: {concurrency: 2}\n",
+        BASE + "limits: {rpm: 1, max_batches: 2, enqueued_tokens: 3}\nexecution: {concurrency: 2}\n",
+        BASE
+        + "batch: {fallback: online, deadline: 1h, cancel_wait: 1, settle: 1, poll: {first: 1, max: 2}}\n",
+        BASE + "batch: {max_requests: 5, max_bytes: 1MB, max_line_bytes: 1KiB, completion_window: 1d}\n",
         BASE + "logging: {level: debug}\ndaemon: {idle_exit: 1h}\noutput: {durability: strict}\n",
         "# a comment\n" + BASE,
     ],
@@ -180,6 +183,7 @@ def test_what_may_be_mended_leaves_the_identity(same: str) -> None:
         BASE + "test_lines: 1\n",
         BASE + "lines_per_chunk: 1\n",
         BASE + "backend: online\n",
+        BASE + "backend: batch\n",
     ],
 )
 def test_what_makes_another_task(different: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from batch_infer.protocol.errors import ConfigError
 from batch_inferd.services import profiles
-from batch_inferd.services.builtin import PROFILES
+from batch_inferd.services.builtin import GENERIC, PROFILES
 from batch_inferd.services.catalogue import load_services
 from batch_inferd.services.profiles import find_profile
 from batch_inferd.services.urls import UrlError, is_loopback, parse_url
@@ -148,6 +148,29 @@ def test_a_service_of_the_users_own(services: Path) -> None:
     local = find_profile("local")
     assert (local.auth, local.keyless, local.variable) == ("none", True, None)
     assert 'did you mean "gateway"?' in refused("gatewey")
+
+
+def test_batches_of_the_users_own_services_are_for_those_who_ask(services: Path) -> None:
+    services.write_text(
+        "mine: {base_url: http://h/v1}\n"
+        "glm: {base_url: http://h/v1, like: bigmodel}\n"
+        "served: {base_url: http://h/v1, like: vllm}\n"
+        "le: {base_url: http://h/v1, like: mistral}\n",
+        encoding="utf-8",
+    )
+    found = {name: find_profile(name) for name in ("mine", "glm", "served", "le")}
+    assert {profile.backends for profile in found.values()} == {("online",)}
+    assert found["glm"].batch == PROFILES["bigmodel"].batch
+    assert found["mine"].batch == found["served"].batch == GENERIC.batch
+    assert (found["le"].batch, found["le"].batch_later) == (None, True)
+
+
+def test_which_services_make_batches() -> None:
+    by_itself = {name for name, profile in PROFILES.items() if "batch" in profile.backends}
+    assert by_itself == {"test", "openai", "azure", "dashscope", "bigmodel", "groq", "together"}
+    assert by_itself == {name for name, profile in PROFILES.items() if profile.batch is not None}
+    later = {name for name, profile in PROFILES.items() if profile.batch_later}
+    assert later == {"mistral", "anthropic", "gemini", "bedrock"}
 
 
 def test_all_problems_of_services_yaml(services: Path) -> None:

@@ -43,7 +43,7 @@ def test_the_test_service() -> None:
     result = resolved(TEST)
     assert (result.service, result.base_url, result.model) == ("test", TEST_URL, "test-model")
     assert result.credential == Credential("YOUR_PASSWORD")
-    assert (result.backend, result.notes, result.warnings) == ("online", (), ())
+    assert (result.backend, result.notes, result.warnings) == ("batch", (), ())
     assert plan(result)["headers"] == {"Authorization": "Bearer YOUR_PASSWORD"}
 
 
@@ -94,13 +94,8 @@ def test_the_usual_variable_stands_in_for_the_password() -> None:
     assert result.credential.password == "sk-1"
     assert result.base_url == "https://api.openai.com/v1"
     assert [str(note) for note in result.notes] == ["max_tokens is sent as max_completion_tokens"]
-    reason = "https://api.openai.com/v1 has a Batch API, but this version makes online calls only"
+    reason = "https://api.openai.com/v1 has a Batch API; backend: online makes calls instead"
     assert str(result.backend_reason) == reason
-
-
-def test_reasons_for_the_backend() -> None:
-    assert str(resolved(TEST).backend_reason) == "no Batch API is known of test"
-    assert str(resolved(TEST + "backend: online\n").backend_reason) == "the config says so"
 
 
 def test_variables_in_every_string_of_model() -> None:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 class Peer(Protocol):
     """An open connection to a daemon, as `batch_infer.connection.Connection` is one."""
 
-    def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The result of a request. Raises BatchInferError: what the daemon says, or DaemonUnavailable."""
+    def call(self, method: str, params: dict[str, Any] | None = None, timeout: float = ...) -> dict[str, Any]:
+        """The result of a request, within `timeout` seconds (a minute unless told).
+
+        Raises BatchInferError: what the daemon says, or DaemonUnavailable.
+        """
 
     def subscribe(self, tasks: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The states of tasks (None: of all), then each change. Raises DaemonUnavailable when it ends."""

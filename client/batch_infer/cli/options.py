@@ -87,10 +87,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "config",
         _SUBMIT,
-        Text("the config file; config.yaml in the workspace when absent (also with -resume)"),
+        Text("the config file; config.yaml in the workspace when absent (also with -resume, -doctor)"),
         Value.ONE,
         "FILE",
-        goes_with=("pipeline", "resume"),
+        goes_with=("pipeline", "resume", "doctor"),
         completes=Completes.FILES,
     ),
     Flag(
@@ -119,7 +119,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "status",
         _WATCH,
-        Text("show a task with its chunks, or the daemon and all tasks"),
+        Text("show a task with its chunks and batches, or the daemon and all tasks"),
         Value.OPTIONAL,
         "ID",
         is_verb=True,
@@ -171,6 +171,14 @@ FLAGS: tuple[Flag, ...] = (
         completes=Completes.TASKS,
     ),
     Flag(
+        "chunks",
+        _STEER,
+        Text("with -retry: only the records of these chunks, such as 3,7-9"),
+        Value.MANY,
+        "LIST",
+        goes_with=("retry",),
+    ),
+    Flag(
         "daemon",
         _PROGRAM,
         Text("the workspace's daemon: start, run (in the foreground), stop or status"),
@@ -178,6 +186,12 @@ FLAGS: tuple[Flag, ...] = (
         "ACTION",
         is_verb=True,
         choices=DAEMON_ACTIONS,
+    ),
+    Flag(
+        "doctor",
+        _PROGRAM,
+        Text("check that tasks can run: with a config its service, credential and model too"),
+        is_verb=True,
     ),
     Flag(
         "completion",
@@ -213,6 +227,7 @@ FLAGS: tuple[Flag, ...] = (
             "resume",
             "retry",
             "daemon",
+            "doctor",
             "version",
         ),
     ),

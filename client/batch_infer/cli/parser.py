@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_infer.cli.arguments import HELP_HINT, closest, normalise, suggest_verb
+from batch_infer.cli.chunk_ranges import is_list_like, parse_ranges
 from batch_infer.cli.options import BY_NAME, FLAGS, VERBS, Completes, Flag, Value
 from batch_infer.cli.request import Request
 from batch_infer.protocol.errors import TaskIdError, UsageError
@@ -22,7 +23,7 @@ def parse(arguments: Sequence[str]) -> Request:
     """What the command line asks for.
 
     Raises UsageError: unknown flags, no verb or two, options that do not go together, words too many,
-    and (as TaskIdError) a missing task-id.
+    a wrong list of chunks, and (as TaskIdError) a missing task-id.
     """
     values = _parse_by_click(normalise(arguments))
     words: list[str] = list(values.pop("words"))
@@ -34,6 +35,9 @@ def parse(arguments: Sequence[str]) -> Request:
         _check_goes_with(flag, verb)
     if values["wait"] and values["follow"]:
         raise _together("-wait", "-follow")
+    chunks = list(values["chunks"])
+    if chunks and not values[_ident(verb)] and not words and not is_list_like(chunks[-1]):
+        words.append(chunks.pop())  # `-retry -chunks 3 ID`: the list takes all words that follow it
     own = _own_values(verb, values[_ident(verb)], words)
     request = Request(
         verb.name,
@@ -53,6 +57,10 @@ def parse(arguments: Sequence[str]) -> Request:
         return request._replace(input=own[0] if own else "", ids=(task_id,))
     if verb.completes is Completes.TASKS and verb.value is not Value.OPTIONAL and not own:
         raise _no_task_id(verb.usage)
+    if values["chunks"]:
+        if not any(chunks):
+            raise _no_value(BY_NAME["chunks"])
+        request = request._replace(chunks=parse_ranges(chunks))
     return request._replace(ids=tuple(own))
 
 
@@ -150,10 +158,7 @@ def _filled(values: dict[str, Any], name: str) -> str | None:
     """A value that must not be empty where its flag stands."""
     value = values[name]
     if value == "":
-        flag = BY_NAME[name]
-        raise UsageError(
-            Text("{flag} needs a value: {usage}", {"flag": f"-{flag.name}", "usage": flag.usage})
-        )
+        raise _no_value(BY_NAME[name])
     return None if value is None else str(value)
 
 
@@ -161,10 +166,7 @@ def _chosen(verb: Flag, own: list[str]) -> str:
     allowed = "|".join(verb.choices)
     usage = Text("write: {usage}", {"usage": f"batch_infer -{verb.name} {allowed}"})
     if not own:
-        raise UsageError(
-            Text("{flag} needs a value: {usage}", {"flag": f"-{verb.name}", "usage": verb.usage}),
-            hints=(usage,),
-        )
+        raise _no_value(verb, usage)
     if own[0] not in verb.choices:
         near = closest(own[0], verb.choices)
         meant = (Text("did you mean {flag}?", {"flag": f"-{verb.name} {near}"}),) if near else ()
@@ -172,6 +174,12 @@ def _chosen(verb: Flag, own: list[str]) -> str:
             Text("{flag} knows no {word!r}", {"flag": f"-{verb.name}", "word": own[0]}), hints=(*meant, usage)
         )
     return own[0]
+
+
+def _no_value(flag: Flag, *hints: Text) -> UsageError:
+    return UsageError(
+        Text("{flag} needs a value: {usage}", {"flag": f"-{flag.name}", "usage": flag.usage}), hints=hints
+    )
 
 
 def _no_task_id(usage: str) -> TaskIdError:

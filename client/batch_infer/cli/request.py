@@ -12,6 +12,7 @@ class Request(NamedTuple):
     ids: tuple[str, ...] = ()
     input: str = ""
     choice: str = ""  # of -daemon and -completion
+    chunks: tuple[tuple[int, int], ...] = ()  # of -retry: first and last numbers; empty means all
     config: str | None = None
     workspace: str | None = None
     wait: bool = False

@@ -31,6 +31,8 @@ CANCEL = "cancel"
 PAUSE = "pause"
 RESUME = "resume"
 RETRY = "retry"
+SUBMISSIONS = "submissions"
+DOCTOR = "doctor"
 
 PROGRESS = "progress"  # a notification
 

@@ -1,54 +1,34 @@
-"""A window on a task's chunks: a page that moves along with the first chunk that is not done."""
+"""A window on a task: a page of chunks that moves along with the first that is not done, and its batches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from batch_infer.protocol import rpc
+from batch_infer.render.task_pages import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from batch_infer.render.shapes import Chunk, Summary
+    from batch_infer.render.shapes import Chunk, Submission
+    from batch_infer.render.task_pages import Caller
 
-PAGE = 1000
 _WINDOW = 100
 _REFRESH_S = 0.5
 _STEPS_MAX = 10  # pages skipped in one refresh, so that a late joiner of a huge task stays fluent
 
 
-class Caller(Protocol):
-    """Something that sends a request to the daemon."""
-
-    def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
-        """The result."""
-
-
-def task_with_chunks(peer: Caller, task_id: str) -> tuple[Summary, Iterator[Chunk]]:
-    """A task, and all of its chunks, which are asked for page by page as they are taken."""
-    page = peer.call(rpc.STATUS, {"task_id": task_id, "cursor": None, "limit": PAGE})
-    first, following = page.pop("chunks"), page.pop("next")
-
-    def chunks() -> Iterator[Chunk]:
-        yield from first
-        cursor = following
-        while cursor is not None:
-            more = peer.call(rpc.STATUS, {"task_id": task_id, "cursor": cursor, "limit": PAGE})
-            yield from more["chunks"]
-            cursor = more["next"]
-
-    return page, chunks()
-
-
 class ChunkWindow:
-    """The chunks around the work of one task, refreshed at most twice a second."""
+    """The chunks around the work of one task and its newest submissions, refreshed at most twice a second."""
 
     def __init__(self, task_id: str, monotonic: Callable[[], float]) -> None:
         self._task_id = task_id
         self._monotonic = monotonic
         self._cursor: int | None = None
         self._due = 0.0
+        self._asked = 0.0
         self.chunks: tuple[Chunk, ...] = ()
+        self.submissions: tuple[Submission, ...] = ()
 
     def refresh(self, peer: Caller) -> None:
         """Ask for the page again, and for the next one while all of it is done."""
@@ -58,6 +38,7 @@ class ChunkWindow:
         for _ in range(_STEPS_MAX):
             page = peer.call(rpc.STATUS, {"task_id": self._task_id, "cursor": self._cursor, "limit": limit})
             self.chunks = tuple(page["chunks"])
+            self.submissions = tuple((page.get("submissions") or {}).get("rows") or ())
             open_at = self._first_open()
             if open_at is not None:
                 # The next page begins just before the first chunk that is not done.
@@ -66,7 +47,12 @@ class ChunkWindow:
             if page["next"] is None:
                 break
             self._cursor, limit = page["next"], PAGE
-        self._due = self._monotonic() + _REFRESH_S
+        self._asked = self._monotonic()
+        self._due = self._asked + _REFRESH_S
+
+    def elapsed(self) -> float:
+        """Seconds since the last refresh."""
+        return self._monotonic() - self._asked
 
     def around(self, rows: int) -> tuple[Chunk, ...]:
         """At most `rows` chunks, from a little before the first one that is not done."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+_UNSAFE = "\N{REPLACEMENT CHARACTER}"
+
 
 def width(text: str) -> int:
     """The number of terminal cells that `text` takes."""
@@ -22,15 +24,24 @@ def pad(text: str, cells: int, *, right: bool = False) -> str:
 
 def cut(text: str, cells: int) -> str:
     """`text`, shortened with an ellipsis to at most `cells` (at least 1)."""
+    return text if width(text) <= cells else _fitting(text, cells - 1) + "…"
+
+
+def cut_middle(text: str, cells: int) -> str:
+    """`text`, shortened in its middle to at most `cells` (at least 1): ids often begin alike."""
     if width(text) <= cells:
         return text
-    kept, used = "", 1
-    for char in text:
-        used += _cells(char)
-        if used > cells:
-            break
-        kept += char
-    return kept + "…"
+    tail = (cells - 1) // 2
+    return _fitting(text, cells - 1 - tail) + "…" + _fitting(text[::-1], tail)[::-1]
+
+
+def cell(text: str, cells: int) -> str:
+    """What a service says, for a table: on one line, nothing that a terminal obeys, at most `cells` wide.
+
+    Invisible characters go as well: a right-to-left override, for one.
+    """
+    line = " ".join(text[: cells * 8].split())
+    return cut("".join(char if char.isprintable() else _UNSAFE for char in line), cells)
 
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = (), indent: str = "") -> list[str]:
@@ -53,6 +64,16 @@ def wrap(text: str, cells: int) -> list[str]:
             line = ""
         line += piece if line else piece.lstrip()
     return [*lines, line.rstrip()]
+
+
+def _fitting(text: str, cells: int) -> str:
+    """As much of the beginning of `text` as fits."""
+    used = 0
+    for end, char in enumerate(text):
+        used += _cells(char)
+        if used > cells:
+            return text[:end]
+    return text
 
 
 def _cells(char: str) -> int:

@@ -73,6 +73,11 @@ class Console:
         """`hint: …`."""
         self._label(_HINT, "green", text)
 
+    @property
+    def encoding(self) -> str:
+        """What the standard output can carry."""
+        return getattr(self.out, "encoding", None) or "utf-8"
+
     def columns(self) -> int:
         """How wide running text may be: as the terminal, 100 cells at most."""
         return min(100, shutil.get_terminal_size().columns)

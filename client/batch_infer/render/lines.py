@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
+from batch_infer.render.batch_text import batches, paths
 from batch_infer.render.public import public_task
 from batch_infer.render.states import explained, has_ended, needs_person, state_line, waiting_codes
 from batch_infer.render.task_fields import progress, waits
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from batch_infer.render.shapes import Load, Summary
 
 # Waiting that comes and goes all the time, and is no news of its own.
-_ROUTINE = frozenset({"retry", "rate_limit"})
+_ROUTINE = frozenset({"retry", "rate_limit", "pool"})
 # Seconds between two lines about the same task, while its counts change and while nothing does.
 LINE_INTERVAL_S = 2.0
 STILL_INTERVAL_S = 60.0
@@ -63,8 +64,8 @@ class Quiet(_Plain):
 class _Pace:
     """Which tasks are worth a line now.
 
-    At once when the state changes, at most each 2 s when the counts or what it waits for do, and once
-    a minute when nothing does, until the task has ended.
+    At once when the state changes, at most each 2 s when the counts, its batches or what it waits for
+    do, and once a minute when nothing does, until the task has ended.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -78,7 +79,7 @@ class _Pace:
         for task in tasks.values():
             reason = task.get("reason")
             state = (task["state"], reason["code"] if reason else None, bool(task.get("cancelling")))
-            news = (dict(task["counts"]), waiting_codes(task))
+            news = (dict(task["counts"]), waiting_codes(task), _batch_news(task))
             at, last_state, last_news = self._shown.get(task["task_id"], (now, None, None))
             quiet = STILL_INTERVAL_S if news == last_news else LINE_INTERVAL_S
             ended_quietly = has_ended(task) and news == last_news
@@ -121,6 +122,12 @@ class ProgressLines(_Plain):
         ):
             if n:
                 parts.append(text.render(lang))
+        for fact, shown in (
+            (Text("batches: {what}"), batches(task, lang)),
+            (Text("answers: {what}"), paths(task, lang)),
+        ):
+            if shown:
+                parts.append(fact._replace(params={"what": shown}).render(lang))
         parts += [
             Text("waiting: {what}", {"what": line}).render(lang) for line in waits(task, lang, self._now())
         ]
@@ -139,6 +146,13 @@ class JsonLines(_Plain):
         """Write the lines that are due."""
         for task in self._pace.due(tasks):
             self.console.json(public_task(task, self.console.lang) | {"daemon": daemon or None})
+
+
+def _batch_news(task: Summary) -> tuple[Any, ...]:
+    """What of a task's batches is news: their states and counts, not their ages."""
+    found = task.get("batches") or {}
+    figures = tuple(found.get(key) for key in ("live", "waiting", "collected"))
+    return (*figures, dict(found.get("states") or {}), dict(found.get("requests") or {}))
 
 
 def _trouble(task: Summary) -> tuple[str, str | None, tuple[str, ...]]:

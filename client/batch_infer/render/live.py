@@ -1,4 +1,4 @@
-"""The live view on a terminal, drawn by rich: one task with its chunks, or all tasks.
+"""The live view on a terminal, drawn by rich: one task with its chunks and batches, or all tasks.
 
 The daemon's pushes only exchange an immutable snapshot; rich's own thread draws it four times a
 second, so that times go on counting while nothing changes.
@@ -14,9 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text as RichText
 
-from batch_infer.protocol.text import Text
+from batch_infer.protocol.text import Text, printable
 from batch_infer.render import numbers
-from batch_infer.render.chunk_window import Caller, ChunkWindow
+from batch_infer.render.batch_text import is_open, submission_table
+from batch_infer.render.chunk_window import ChunkWindow
 from batch_infer.render.columns import cut, width
 from batch_infer.render.states import explained, has_ended, state_line
 from batch_infer.render.task_fields import fields, load, progress, waits
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from batch_infer.render.console import Console
-    from batch_infer.render.shapes import Chunk, Load, Summary
+    from batch_infer.render.shapes import Chunk, Load, Submission, Summary
+    from batch_infer.render.task_fields import Field
+    from batch_infer.render.task_pages import Caller
 
 _COLOURS = {
     "completed": "green",
@@ -36,6 +39,9 @@ _COLOURS = {
     "paused": "yellow",
 }
 _CHUNK_ROWS_MIN = 3
+_SUBMISSION_ROWS_MIN = 2  # fewer are not worth their head line, unless there are fewer
+# Lines around the tables: title, bar, head of the chunks, load of the daemon, notice, cursor.
+_OTHER_ROWS = 6
 
 
 class _Snapshot(NamedTuple):
@@ -116,7 +122,8 @@ class Live:
         title = RichText(f"{task['task_id']}  ", style="bold")
         title.append(state_line(task, self._lang), style=_COLOURS.get(task["state"], "cyan"))
         model = " @ ".join(part for part in (task.get("model"), task.get("service")) if part)
-        title.append(f"  {model}", style="dim")
+        parts_of = (model, task.get("backend"))
+        title.append("  " + printable(" · ".join(part for part in parts_of if part)), style="dim")
         bar = ProgressBar(
             total=1.0,
             completed=min(1.0, task.get("share") or 0.0),
@@ -131,12 +138,43 @@ class Live:
         for label, value in facts:
             grid.add_row(RichText(label, style="dim"), RichText(value))
         parts: list[rich.console.RenderableType] = [title, line, grid]
-        free = self._screen.size.height - len(facts) - 6
         if snapshot.chunks is not None and not has_ended(task):
-            chunks = snapshot.chunks.around(max(free, _CHUNK_ROWS_MIN))
-            if chunks:
-                parts.append(self._chunks(chunks))
+            parts += self._tables(
+                snapshot.chunks, self._screen.size.height - self._height(facts) - _OTHER_ROWS
+            )
         return parts
+
+    def _height(self, facts: Sequence[Field]) -> int:
+        """The lines that the labelled facts take, as long ones are folded."""
+        labels = max((width(label) for label, _ in facts), default=0)
+        room = max(1, self._screen.size.width - labels - 2)
+        return sum(max(1, -(-width(value) // room)) for _, value in facts)
+
+    def _tables(self, window: ChunkWindow, free: int) -> list[rich.console.RenderableType]:
+        """The chunks, and below them the open submissions as far as there is room."""
+        submissions = sorted(filter(is_open, window.submissions), key=lambda row: row["submission"])
+        room = free - _CHUNK_ROWS_MIN - 2  # a head line, and a line that says how many more
+        if room < min(_SUBMISSION_ROWS_MIN, len(submissions)):
+            submissions = []
+        shown = submissions[: max(0, room)]
+        parts: list[rich.console.RenderableType] = []
+        chunks = window.around(max(free - len(shown) - (2 if shown else 0), _CHUNK_ROWS_MIN))
+        if chunks:
+            parts.append(self._chunks(chunks))
+        if shown:
+            parts.append(self._submissions(shown, window.elapsed()))
+        if len(submissions) > len(shown):
+            more = Text("and {n} more", {"n": numbers.count(len(submissions) - len(shown))})
+            parts.append(RichText(more.render(self._lang), style="dim"))
+        return parts
+
+    def _submissions(self, shown: Sequence[Submission], elapsed: float) -> RichText:
+        head, *rows = submission_table(shown, self._lang, elapsed=elapsed, cells=self._screen.size.width)
+        text = RichText(head, style="dim", no_wrap=True)
+        for submission, row in zip(shown, rows, strict=True):
+            text.append("\n")
+            text.append(row, style="yellow" if submission.get("waiting") else "cyan")
+        return text
 
     def _chunks(self, chunks: Sequence[Chunk]) -> RichText:
         head, *rows = chunk_table(chunks, self._lang)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -26,6 +27,20 @@ def duration(seconds: float) -> str:
     """`0:01:12`: hours, minutes, seconds."""
     whole = max(0, round(seconds))
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def span(seconds: float) -> str:
+    """`3d 4h`, `2h 10m`, `5m 3s`, `45s`: an age or a time that is left, as its two largest units."""
+    if not math.isfinite(seconds):
+        return "?"
+    left = max(0, int(seconds))
+    units = []
+    for name, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        whole, left = divmod(left, length)
+        units.append((whole, name))
+    first = next((i for i, (whole, _) in enumerate(units) if whole), len(units) - 1)
+    shown = [units[first], *(unit for unit in units[first + 1 : first + 2] if unit[0])]
+    return " ".join(f"{whole}{name}" for whole, name in shown)
 
 
 def size(number: float) -> str:

@@ -24,6 +24,28 @@ class Waiting(TypedDict):
     next_try: float | None
 
 
+class UpstreamCounts(TypedDict, total=False):
+    """Requests of a batch as the provider counts them; None where it does not tell."""
+
+    total: int | None
+    completed: int | None
+    failed: int | None
+
+
+class Batches(TypedDict, total=False):
+    """All submissions of a task in a few figures; the ages are seconds."""
+
+    live: int  # at the provider, not at their end
+    waiting: int  # not yet there
+    collected: int
+    states: dict[str, int]  # the live ones by the provider's word
+    requests: UpstreamCounts  # of the live ones
+    enqueued_tokens: int
+    next_look: float | None  # seconds since 1970
+    oldest_s: float | None  # of the live ones
+    left_s: float | None  # the least of their completion windows
+
+
 class Summary(TypedDict, total=False):
     """One task. Times are seconds since 1970, bytes are bytes of the input."""
 
@@ -64,6 +86,8 @@ class Summary(TypedDict, total=False):
     model: str
     service: str
     log: str
+    batches: Batches | None  # None: the task makes online calls only
+    paths: dict[str, int]  # answers by the way that they took: batch, online
 
 
 class Chunk(TypedDict, total=False):
@@ -75,12 +99,47 @@ class Chunk(TypedDict, total=False):
     retries: int
 
 
+class Submission(TypedDict, total=False):
+    """One batch of a task, from packing to its collected results. Times are seconds since 1970."""
+
+    submission: int  # our number, from 1
+    batch: str | None  # the provider's id
+    state: str  # ours; see `batch_text`
+    upstream_state: str | None  # the provider's word
+    counts: UpstreamCounts
+    requests: int
+    bytes: int
+    tokens: int  # an estimate of the input's
+    chunks: list[int]  # the first ones
+    chunk_count: int
+    created: float | None
+    age_s: float | None
+    expires: float | None
+    left_s: float | None  # of the completion window
+    ended: float | None
+    next_look: float | None
+    waiting: Waiting | None
+    results: dict[str, int] | None  # answered, failed, retried, missing, unknown, duplicate, unreadable
+    round: int
+    url: str
+    model: str
+
+
 class Worker(TypedDict, total=False):
     """A process of the daemon: CPU in percent of one core, memory in bytes."""
 
     pid: int
     cpu: float
     rss: int
+
+
+class Check(TypedDict, total=False):
+    """One thing that -doctor looked at; `ok` None: it could not be told. The texts are `Text.to_wire()`."""
+
+    name: str
+    ok: bool | None
+    text: Any
+    hint: Any
 
 
 class Load(TypedDict, total=False):

@@ -31,11 +31,15 @@ _CANCELLING = Text("being cancelled")
 # Codes of reasons and of waiting, as they stand behind a state in a table; others are shown as they are.
 _CODES = {
     "auth": Text("auth"),
+    "batch_api": Text("batch_api"),
     "bug": Text("bug"),
+    "cancel": Text("cancel"),
+    "capacity": Text("capacity"),
     "config": Text("config"),
     "credential": Text("credential"),
     "credit": Text("credit"),
     "disk_full": Text("disk_full"),
+    "download": Text("download"),
     "identity": Text("identity"),
     "input": Text("input"),
     "input_changed": Text("input_changed"),
@@ -44,11 +48,14 @@ _CODES = {
     "moved": Text("moved"),
     "network": Text("network"),
     "rate_limit": Text("rate_limit"),
+    "retention": Text("retention"),
+    "service": Text("service"),
+    "unsettled": Text("unsettled"),
     "user": Text("user"),
     "worker": Text("worker"),
 }
-# Waiting of single records, while the others go on: not worth a word behind the state.
-_ROUTINE = frozenset({"retry"})
+# What a task that is well waits for: not worth a word behind the state.
+_ROUTINE = frozenset({"retry", "pool", "batches"})
 
 
 def name(state: str, lang: str) -> str:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
+from batch_infer.render.batch_text import batches, paths
 from batch_infer.render.states import name, time_left
 
 if TYPE_CHECKING:
     from batch_infer.render.shapes import Load, Summary
 
 Field = tuple[str, str]
+BATCH = "batch"  # the backend of tasks that run as upstream batches
 
 
 def progress(task: Summary, lang: str) -> str:
@@ -121,6 +123,8 @@ def fields(task: Summary, lang: str, now: float) -> list[Field]:
     rows: list[tuple[Text, str]] = [
         (Text("records"), records(task, lang)),
         (Text("chunks"), states),
+        (Text("batches"), batches(task, lang)),
+        (Text("answers"), paths(task, lang)),
         (Text("tokens"), tokens(task, lang)),
         (Text("cost"), "" if cost is None else numbers.cost(cost)),
         (Text("requests"), _requests(task, lang)),
@@ -146,5 +150,7 @@ def _input_read(task: Summary, lang: str) -> str:
 def _requests(task: Summary, lang: str) -> str:
     if task["state"] not in ("preparing", "running", "merging"):
         return ""
+    if task.get("backend") == BATCH and not task.get("in_flight"):
+        return ""  # online calls finish only what its batches left
     values = {"n": task.get("in_flight") or 0, "limit": task.get("concurrency") or 0}
     return Text("{n} in flight, at most {limit} at once", values).render(lang)

@@ -151,6 +151,7 @@ def _origin(task: Summary, lang: str) -> list[tuple[str, str]]:
     started, ended = task.get("started"), task.get("ended")
     rows: list[tuple[Text, str]] = [
         (Text("model"), " @ ".join(part for part in (task.get("model"), task.get("service")) if part)),
+        (Text("backend"), task.get("backend") or ""),
         (Text("input"), task.get("input_path") or ""),
         (Text("outputs"), task.get("outputs") or ""),
         (Text("started"), numbers.moment(started) if started else ""),

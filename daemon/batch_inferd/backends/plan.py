@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from batch_inferd.backends.batch.api import BatchApi  # noqa: TC001  msgspec reads it when it decodes
+
 
 class Timeouts(msgspec.Struct, frozen=True):
     """Seconds a phase: connecting, waiting for bytes, and the whole call."""
@@ -21,6 +23,14 @@ class Retry(msgspec.Struct, frozen=True):
     max_count: int = 3
     base_s: float = 0.5
     cap_s: float = 60.0
+
+
+class BatchPlan(msgspec.Struct, frozen=True):
+    """How a task's records become upstream batches: the service's Batch API, with what the config changes."""
+
+    api: BatchApi
+    window: str  # the completion window that each create asks for, such as "24h"
+    title: str  # for people who look at the service's own list of batches: the task-id
 
 
 class RequestPlan(msgspec.Struct, frozen=True):
@@ -46,3 +56,4 @@ class RequestPlan(msgspec.Struct, frozen=True):
     max_line_bytes: int
     max_response_bytes: int
     durability: str  # "normal": synced within a second; "strict": each answer
+    batch: BatchPlan | None = None  # None: every record is an online call

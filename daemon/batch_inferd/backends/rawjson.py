@@ -37,7 +37,7 @@ def split_object(data: bytes) -> dict[str, bytes | memoryview]:
 def loads(data: bytes) -> Any:
     """The value, by Python's `json` in its strict form. Raises InvalidJson."""
     try:
-        return json.loads(data.decode(), parse_constant=_refuse)
+        return _STRICT.decode(data.decode())
     except UnicodeDecodeError as error:
         raise InvalidJson(f"not UTF-8 (byte {error.start + 1})") from error
     except RecursionError as error:
@@ -65,6 +65,9 @@ def _refuse(name: str) -> NoReturn:
     raise InvalidJson(f"not JSON: {name} is no JSON value")
 
 
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+
+
 def _split_slowly(text: str) -> dict[str, bytes | memoryview]:
     try:
         return _Splitter(text).members()
@@ -82,7 +85,7 @@ class _Splitter:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        self._decoder = json.JSONDecoder(parse_constant=_refuse)
+        self._decoder = _STRICT
 
     def members(self) -> dict[str, bytes | memoryview]:
         found: dict[str, bytes | memoryview] = {}

@@ -8,6 +8,7 @@ from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
 from batch_inferd.config.expand import expand, names_in
 from batch_inferd.config.kinds import absent
+from batch_inferd.services.batch_settings import batch_problems
 from batch_inferd.services.credentials import NO_PASSWORD, PLACEHOLDER, header_safe
 from batch_inferd.services.profiles import Profile, find_profile
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from batch_inferd.config import nodes
     from batch_inferd.config.problems import Problems, Source
 
-BATCH_LATER = Text("backend: batch is not in this version; write auto or online")
 STILL_PLACEHOLDER = Text(
     'password is still the placeholder "YOUR_PASSWORD"; write the real one, or ${{NAME}}'
 )
@@ -54,8 +54,7 @@ def check(values: dict[str, Any], node: nodes.Mapping, source: Source, problems:
         if not header_safe(value):
             key = f"model.headers.{name}"
             problems.add(source.position(key), not_ascii(f"headers.{name}"))
-    if values.get("backend") == "batch":
-        problems.add(source.position("backend"), BATCH_LATER)
+    _check_batch(values, profile, source, problems)
     execution: dict[str, Any] = values.get("execution", {})
     if execution.get("mode", "asyncio") == "asyncio" and execution.get("processes", 1) > 1:
         single = Text("processes must be 1 in mode asyncio; write mode: multiprocessing for more")
@@ -73,6 +72,24 @@ def _profile(model: dict[str, Any], source: Source, problems: Problems) -> Profi
     except ConfigError as error:
         problems.adopt(source.position("model.domain"), error)
         return None
+
+
+def _check_batch(values: dict[str, Any], profile: Profile | None, source: Source, problems: Problems) -> None:
+    batch: dict[str, Any] = values.get("batch", {})
+    line, file = batch.get("max_line_bytes"), batch.get("max_bytes")
+    if line is not None and file is not None and line > file:
+        above = Text("max_line_bytes must not be above max_bytes; write a smaller one")
+        problems.add(source.position("batch.max_line_bytes"), above)
+    poll: dict[str, Any] = batch.get("poll", {})
+    if "first" in poll and "max" in poll and poll["first"] > poll["max"]:
+        above = Text("poll.first must not be above poll.max; write a smaller one")
+        problems.add(source.position("batch.poll.first"), above)
+    if profile is None:
+        return  # `resolve` sees to the rest
+    asked = values.get("backend", "auto")
+    wanted = (batch.get("completion_window"), batch.get("max_requests"))
+    for key, problem in batch_problems(asked, profile, *wanted):
+        problems.add(source.position(key), problem)
 
 
 def _needs_password(model: dict[str, Any], profile: Profile | None) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from batch_inferd.config.kinds import Boolean, Choice, Number, String
 from batch_inferd.config.mappings import Body, Headers
-from batch_inferd.config.quantities import Duration, Size
-from batch_inferd.config.schema import BACKENDS, DURABILITIES, LEVELS, MODES
+from batch_inferd.config.quantities import Duration, Size, Window
+from batch_inferd.config.schema import BACKENDS, DURABILITIES, FALLBACKS, LEVELS, MODES
 from batch_inferd.config.sections import Section
 
 _DAY = 86_400.0
@@ -44,10 +44,30 @@ _LIMITS = Section(
         "rpm": Number(1, 10**9, "600", whole=True),
         "tpm": Number(1, 10**12, "1000000", whole=True),
         "max_concurrency": Number(1, 65_536, "1024", whole=True),
+        "max_batches": Number(1, 100_000, "100", whole=True),
+        "enqueued_tokens": Number(1, 10**15, "2000000", whole=True),
     },
     _HOMES,
 )
 
+# YAML 1.1 writers turn off into false.
+_OFF = dict.fromkeys(("Off", "OFF", "false", "False", "FALSE"), "off")
+
+_POLL = Section({"first": Duration(0.01, _DAY), "max": Duration(0.01, _DAY)}, _HOMES)
+_BATCH = Section(
+    {
+        "completion_window": Window(1, 90 * 24),
+        "fallback": Choice(FALLBACKS, _OFF, "online"),
+        "deadline": Duration(0.1, 90 * _DAY),
+        "cancel_wait": Duration(0, _DAY),
+        "settle": Duration(0.1, _DAY),
+        "poll": _POLL,
+        "max_requests": Number(1, 10_000_000, "50000", whole=True),
+        "max_bytes": Size(1024, 2**40),
+        "max_line_bytes": Size(1024, 2**30),
+    },
+    _HOMES,
+)
 _INPUT = Section({"max_line_bytes": Size(1024, 2**30)}, _HOMES)
 _OUTPUT = Section({"durability": Choice(DURABILITIES)}, _HOMES)
 _LOGGING = Section({"level": Choice(LEVELS), "keep_days": Number(1, 3650, "30", whole=True)}, _HOMES)
@@ -62,6 +82,7 @@ CONFIG = Section(
         "backend": Choice(BACKENDS),
         "execution": _EXECUTION,
         "limits": _LIMITS,
+        "batch": _BATCH,
         "input": _INPUT,
         "output": _OUTPUT,
         "logging": _LOGGING,

@@ -7,8 +7,8 @@ sections see to those that are required), and a wrong one was added to the probl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET
 
@@ -17,6 +17,9 @@ from batch_inferd.config.expand import check_references
 from batch_inferd.config.nodes import Node, Scalar
 from batch_inferd.config.problems import Problems, shown
 from batch_inferd.config.scalars import ambiguous, found, plain_value, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REMOVE_QUOTES = Text("remove the quotes")
 IN_RANGE = Text("write a value in this range")
@@ -154,16 +157,20 @@ class String:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few words."""
+    """One of a few words. `aliases` are other spellings; `example` goes into the fix, else the first."""
 
     options: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    example: str = ""
 
     def read(self, node: Node, key: str, problems: Problems) -> Any:
         """The word."""
         if absent(node):
             return UNSET
-        if isinstance(node, Scalar) and node.text in self.options:
-            return node.text
+        if isinstance(node, Scalar):
+            word = self.aliases.get(node.text, node.text)
+            if word in self.options:
+                return word
         expected = Text("one of {options}", {"options": ", ".join(self.options)})
-        problems.add(node.position, wrong(key, expected, found(node), write(self.options[0])))
+        problems.add(node.position, wrong(key, expected, found(node), write(self.example or self.options[0])))
         return UNSET

@@ -11,6 +11,7 @@ from batch_inferd.config.problems import Source
 MODES = ("asyncio", "threading", "multiprocessing")
 BACKENDS = ("auto", "batch", "online")
 DURABILITIES = ("normal", "strict")
+FALLBACKS = ("off", "online")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -53,11 +54,43 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The account's limits: requests and tokens a minute (None: unlimited), calls at a time."""
+    """The account's limits: requests and tokens a minute (None: unlimited), calls at a time.
+
+    `max_batches` (upstream batches at a time) and `enqueued_tokens` (input tokens in them): None is
+    the service's own limit.
+    """
 
     rpm: int | None = None
     tpm: int | None = None
     max_concurrency: int = 1024
+    max_batches: int | None = None
+    enqueued_tokens: int | None = None
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """Seconds between two looks at a batch: the first, and what they grow to. None: the service's own."""
+
+    first: float | None = None
+    max: float | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Upstream batches. Times in seconds, sizes in bytes; None is what the service's profile has.
+
+    `completion_window` is as it is sent: whole hours or days, such as "24h". `fallback` and `deadline`:
+    whether, and at what age of a batch, its records go on as online calls. `cancel_wait`: how long a
+    cancelled batch is waited for. `settle`: how long an unanswered create is looked for.
+    """
+
+    completion_window: str | None = None
+    fallback: Literal["off", "online"] = "off"
+    deadline: float = 72_000.0
+    cancel_wait: float | None = None
+    settle: float | None = None
+    poll: Poll = Poll()
+    max_requests: int | None = None
+    max_bytes: int | None = None
+    max_line_bytes: int | None = None
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -95,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     backend: Literal["auto", "batch", "online"] = "auto"
     execution: Execution = Execution()
     limits: Limits = Limits()
+    batch: Batch = Batch()
     input: Input = Input()
     output: Output = Output()
     logging: Logging = Logging()

@@ -10,8 +10,10 @@ import msgspec
 
 from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
+from batch_inferd.backends.batch.api import BatchApi
 from batch_inferd.config.expand import is_reference
 from batch_inferd.config.schema import Config, Model
+from batch_inferd.services.batch_settings import window_hours
 from batch_inferd.services.credentials import NO_PASSWORD, Credential, proxy_key
 from batch_inferd.services.profile import Profile
 from batch_inferd.services.proxies import has_password
@@ -23,7 +25,7 @@ LITERAL = {"literal": True}  # the value stood in the config itself: it is in th
 
 def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
     """A JSON object for the task's folder; `account` is the fingerprint that finds the credential again."""
-    config: dict[str, Any] = msgspec.to_builtins(resolved.config)
+    config: dict[str, Any] = _plain(resolved.config)
     del config["source"]
     model = config["model"]
     model["password"] = _hidden(model["password"])
@@ -33,7 +35,7 @@ def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "account": account,
         "config": config,
-        "profile": msgspec.to_builtins(resolved.profile),
+        "profile": _plain(resolved.profile),
         "service": resolved.service,
         "base_url": resolved.base_url,
         "query": resolved.query,
@@ -45,6 +47,8 @@ def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
         if proxy and has_password(proxy)
         else proxy,
         "max_concurrency": resolved.max_concurrency,
+        "batch": _plain(resolved.batch),
+        "window": resolved.window,
         "notes": [note.to_wire() for note in resolved.notes],
         "warnings": [warning.to_wire() for warning in resolved.warnings],
     }
@@ -88,6 +92,8 @@ def _restore(stored: dict[str, Any], credential: Credential, test_base_url: str 
         credential=msgspec.structs.replace(credential, proxy=secret_proxy, proxies={}),
         proxy=proxy,
         max_concurrency=stored["max_concurrency"],
+        batch=msgspec.convert(stored["batch"], BatchApi | None),
+        window=stored["window"],
         notes=tuple(Text.from_wire(note) for note in stored["notes"]),
         warnings=tuple(Text.from_wire(warning) for warning in stored["warnings"]),
     )
@@ -114,8 +120,9 @@ def identity(stored: dict[str, Any], input_path: str) -> str:
     """A digest of what makes a task the same one: 64 hex digits.
 
     The service, the model and what goes into each body, the input's absolute path, which lines are
-    taken and how they are cut, the backend asked for. Not the credential, headers, limits, execution,
-    retries, logging or durability: those may be mended in an unfinished task.
+    taken and how they are cut, the backend asked for and the one taken, the completion window of its
+    batches. Not the credential, headers, limits, the rest of `batch`, execution, retries, logging or
+    durability: those may be mended in an unfinished task.
     """
     config = stored["config"]
     model = config["model"]
@@ -130,11 +137,17 @@ def identity(stored: dict[str, Any], input_path: str) -> str:
         "extra_body": model["extra_body"],
         "test_lines": config["test_lines"],
         "lines_per_chunk": config["lines_per_chunk"],
-        "backend": config["backend"],
+        "backend": [config["backend"], stored["backend"]],
+        "window": stored["window"] and window_hours(stored["window"]),
         "input": input_path,
     }
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """As it is read back (a list for a tuple): an unchanged config is equal to the stored one."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _hidden(value: str | None) -> Any:

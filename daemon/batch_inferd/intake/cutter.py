@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_inferd.intake.source import BLOCK
 from batch_inferd.journal.names import chunk_folder, chunk_name
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK_BYTES = 64 * 1024 * 1024
-_ZEROES = {"answered": 0, "error": 0, "missing": 0, "retries": 0, "tokens_in": 0, "tokens_out": 0}
+_ZEROES: dict[str, Any] = {
+    "answered": 0,
+    "error": 0,
+    "missing": 0,
+    "retries": 0,
+    "tokens_in": 0,
+    "tokens_out": 0,
+}
 
 
 class CutStopped(Exception):  # noqa: N818  it was asked for

@@ -5,6 +5,9 @@
     {"k":"missing","line":12,"round":0,"attempt":4,"t":…,"crc":"…"}
     {"k":"attempt","line":12,"round":0,"attempt":1,"t":…,"class":"server","status":503,"message":"…",
      "not_before":…,"charged":true,"strikes":0,"outages":0,"crc":"…"}
+    {"k":"attempt",…,"outages":0,"move":"online","submission":"7","crc":"…"}
+
+`move` and `submission` stand only where they say something.
 
 `line` is the line's number in the whole input, from 1; `t` and `not_before` are seconds since 1970;
 `crc` is the CRC-32 of all bytes before `,"crc":"`. `rec` is the line for output.jsonl or the error file
@@ -66,7 +69,11 @@ class Missing(msgspec.Struct, tag_field="k", tag="missing"):
 
 
 class Attempt(msgspec.Struct, tag_field="k", tag="attempt"):
-    """A failed attempt, not terminal. `charged`: it used up a retry; `strikes` and `outages` so far."""
+    """A failed attempt, not terminal. `charged`: it used up a retry; `strikes` and `outages` so far.
+
+    `move` is "online" where online calls finish the record from now on, with all their retries.
+    `submission` is the batch of an attempt that was made in one.
+    """
 
     line: _Line
     round: _Count
@@ -79,6 +86,8 @@ class Attempt(msgspec.Struct, tag_field="k", tag="attempt"):
     charged: bool
     strikes: _Count
     outages: _Count
+    move: str = ""
+    submission: str = ""
 
 
 Entry = Answer | Failure | Missing | Attempt
@@ -150,14 +159,18 @@ def encode_attempt(
     charged: bool,
     strikes: int,
     outages: int,
+    move: str = "",
+    submission: str = "",
 ) -> bytes:
     """A journal line, with its newline. The message is cut at `MESSAGE_BYTES`."""
+    moved = b',"move":' + _json(move) if move else b""
+    of = b',"submission":' + _json(submission) if submission else b""
     return _seal(
         b'{"k":"attempt","line":%d,"round":%d,"attempt":%d,"t":%.3f,"class":%b,"status":%b,"message":%b,'
-        b'"not_before":%.3f,"charged":%b,"strikes":%d,"outages":%d'
+        b'"not_before":%.3f,"charged":%b,"strikes":%d,"outages":%d%b%b'
         % (
             line, round, attempt, t, _json(failure), _json(status), text_bytes(message, MESSAGE_BYTES),
-            not_before, _json(charged), strikes, outages,
+            not_before, _json(charged), strikes, outages, moved, of,
         )
     )  # fmt: skip
 

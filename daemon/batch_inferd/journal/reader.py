@@ -14,6 +14,7 @@ from batch_inferd.journal.scan import Scanned, scan_journal
 from batch_inferd.seams.files import Directory, sync
 
 Kind = Literal["answer", "error", "missing"]
+ABSENT = "absent"  # the class of a failure: a batch ended without a result of the record
 
 
 @dataclass(slots=True)
@@ -22,6 +23,10 @@ class LineState:
 
     `attempts` is the highest attempt number, `charged` how many used up a retry; `not_before` is seconds
     since 1970; `failure`, `status` and `message` are those of the last one.
+
+    `online`: online calls finish it; what batches charged it before is forgiven. `told` is the last
+    failure that was more than the absence of a result: class, status and message. `submission` is the
+    batch that its last attempt in one was made in.
     """
 
     attempts: int = 0
@@ -33,6 +38,40 @@ class LineState:
     status: int | None = None
     message: str = ""
     t: float = 0.0
+    online: bool = False
+    told: tuple[str, int | None, str] | None = field(default=None, compare=False)
+    submission: str = ""
+    _told_t: float = field(default=0.0, repr=False, compare=False)
+    _submitted: int = field(default=0, repr=False, compare=False)  # the attempt of `submission`
+    _moved: int = field(default=0, repr=False, compare=False)  # the attempt that moved it
+    _charges: tuple[int, ...] = field(default=(), repr=False, compare=False)  # attempts that were charged
+    _struck: tuple[int, int] = field(default=(0, 0), repr=False, compare=False)  # attempt, strikes by then
+
+    def take(self, attempt: Attempt) -> None:
+        """One more attempt of the current round. Journals are read by name, so in any order."""
+        number = attempt.attempt
+        self.attempts = max(self.attempts, number)
+        self.outages = max(self.outages, attempt.outages)
+        if attempt.move:
+            self.online = True
+            self._moved = max(self._moved, number)
+        if attempt.charged:
+            self._charges += (number,)
+        if attempt.strikes and (number, attempt.strikes) > self._struck:
+            self._struck = number, attempt.strikes
+        self.charged = sum(1 for charge in self._charges if charge > self._moved)
+        self.strikes = self._struck[1] if self._struck[0] > self._moved else 0
+        if attempt.submission and number >= self._submitted:
+            self._submitted, self.submission = number, attempt.submission
+        if attempt.failure != ABSENT and attempt.t >= self._told_t:
+            self._told_t = attempt.t
+            self.told = attempt.failure, attempt.status, attempt.message
+        if attempt.t >= self.t:
+            self.t = attempt.t
+            self.not_before = attempt.not_before
+            self.failure = attempt.failure
+            self.status = attempt.status
+            self.message = attempt.message
 
 
 @dataclass(slots=True)
@@ -155,17 +194,4 @@ def _take(state: ChunkState, scanned: Scanned) -> None:
             state.retries += attempt.charged
             state.failures[attempt.failure] += 1
             if attempt.round >= state.round and attempt.line not in state.terminals:
-                _take_attempt(state.open_lines.setdefault(attempt.line, LineState()), attempt)
-
-
-def _take_attempt(line: LineState, attempt: Attempt) -> None:
-    line.attempts = max(line.attempts, attempt.attempt)
-    line.charged += attempt.charged
-    line.strikes = max(line.strikes, attempt.strikes)
-    line.outages = max(line.outages, attempt.outages)
-    if attempt.t >= line.t:  # journals are read by name, not in the order of their leases
-        line.t = attempt.t
-        line.not_before = attempt.not_before
-        line.failure = attempt.failure
-        line.status = attempt.status
-        line.message = attempt.message
+                state.open_lines.setdefault(attempt.line, LineState()).take(attempt)

@@ -117,7 +117,8 @@ class Terminals:
         if isinstance(entry, Answer):
             kind = ANSWER
             tally.paths[entry.path] += 1
-            tally.latencies.add(entry.ms)
+            if entry.path == "online":  # a batch's age says nothing about a call
+                tally.latencies.add(entry.ms)
             tally.tokens_in += entry.tokens_in or 0
             tally.tokens_out += entry.tokens_out or 0
             tally.tokens_unknown += entry.tokens_in is None or entry.tokens_out is None

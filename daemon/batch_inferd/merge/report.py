@@ -35,6 +35,8 @@ class Header:
     ended: float | None
     left_out: int = 0
     unread: dict[str, int] | None = None
+    backend: str = "online"
+    batches: dict[str, Any] | None = None
 
 
 class ChunkLines:
@@ -119,7 +121,9 @@ def write_report(
             "classes": dict(tally.failures.most_common()),
         },
         "errors": dict(tally.errors.most_common()),
+        "backend": header.backend,
         "paths": dict(tally.paths.most_common()),
+        "batches": header.batches,
         "digests": digests,
         "extras": tally.extras,
         "quarantined": tally.quarantined,

@@ -102,7 +102,7 @@ class Tally:
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_unknown: int = 0  # answers that did not tell
-    latencies: Latencies = field(default_factory=Latencies)
+    latencies: Latencies = field(default_factory=Latencies)  # of online calls
     attempts: int = 0  # tries of all records that ended, in all rounds
     failed: int = 0  # failed attempts that did not end their record
     retries: int = 0  # of these, those that used up a retry

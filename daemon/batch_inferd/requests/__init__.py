@@ -11,11 +11,13 @@ from batch_infer.protocol.text import Text
 from batch_inferd.requests import (
     cancel,
     config_variables,
+    doctor,
     list_tasks,
     pause,
     resume,
     retry,
     status,
+    submissions,
     submit,
     subscribe,
 )
@@ -47,9 +49,11 @@ def _all(app: App) -> dict[str, Handler]:
         rpc.SUBMIT: partial(submit.handle, app),
         rpc.LIST: partial(list_tasks.handle, app),
         rpc.STATUS: partial(status.handle, app),
+        rpc.SUBMISSIONS: partial(submissions.handle, app),
         rpc.SUBSCRIBE: partial(subscribe.handle, app),
         rpc.CANCEL: partial(cancel.handle, app),
         rpc.PAUSE: partial(pause.handle, app),
         rpc.RESUME: partial(resume.handle, app),
         rpc.RETRY: partial(retry.handle, app),
+        rpc.DOCTOR: partial(doctor.handle, app),
     }

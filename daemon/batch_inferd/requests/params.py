@@ -6,11 +6,14 @@ import base64
 import binascii
 from typing import Any
 
+import msgspec
+
 from batch_infer.protocol.errors import ProtocolError
 from batch_infer.protocol.text import Text
 from batch_inferd.tasks.submitting import Submission
 
 PAGE_MAX = 1000
+RANGES_MAX = 10_000
 
 
 def string(params: dict[str, Any], name: str, default: str | None = None) -> str:
@@ -35,6 +38,20 @@ def strings(params: dict[str, Any], name: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise ProtocolError(Text("the parameter {name} must be an object of strings", {"name": name}))
     return {str(key): v for key, v in value.items()}
+
+
+def ranges(params: dict[str, Any], name: str) -> list[tuple[int, int]] | None:
+    """A list of [first, last] pairs of numbers from 1, at most 10,000; None when absent."""
+    value = params.get(name)
+    if value is None:
+        return None
+    try:
+        found = msgspec.convert(value, list[tuple[int, int]])
+    except msgspec.ValidationError:
+        found = []
+    if not 0 < len(found) <= RANGES_MAX or not all(0 < first <= last < 2**62 for first, last in found):
+        raise ProtocolError(Text("the parameter {name} must be a list of pairs of numbers", {"name": name}))
+    return found
 
 
 def submission(params: dict[str, Any], input_path: str = "") -> Submission:

@@ -32,7 +32,8 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
                 raise TaskConflict(
                     Text(
                         "this config describes a different task: "
-                        "-resume may change credentials, limits, execution, logging and retries only"
+                        "-resume may change credentials, limits, execution, logging, retries "
+                        "and how batches are run only"
                     ),
                     hints=(Text("submit it under a new task-id"),),
                 )

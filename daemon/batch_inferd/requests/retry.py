@@ -1,4 +1,4 @@
-"""`retry`: the failed and missing records of a completed task get another round."""
+"""`retry`: the failed and missing records of a completed task, or of some chunks, get another round."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import TaskConflict
 from batch_infer.protocol.text import Text
-from batch_inferd.requests.params import string
+from batch_inferd.requests.params import ranges, string
 from batch_inferd.tasks import opening, states
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any]:
     """`{state, round, records}`; records 0: nothing to do. Raises TaskNotFound, TaskConflict."""
     task_id = string(params, "task_id")
+    chunks = ranges(params, "chunks")
     async with app.registry.lock(task_id):
         task = await app.registry.find(task_id)
         broken = task.state == states.FAILED and task.reason is not None and task.reason.code == "identity"
@@ -46,5 +47,5 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
                     "round": task.round,
                     "records": task.progress.counts()["pending"],
                 }
-            records = await task.retry()
+            records = await task.retry(chunks)
             return {"state": task.state, "round": task.round, "records": records}

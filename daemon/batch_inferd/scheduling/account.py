@@ -64,9 +64,8 @@ class Account:
             self.hold_until = wall + float(retry_after)
         self.waiting = seen.get("waiting")
         self.quota.update(seen.get("quota") or {})
-        if self.probing and seen.get("ok"):
-            self.probing = False
-            self._probe_interval = PROBE_FIRST_S
+        if seen.get("ok"):
+            self.credit_back()
 
     def is_held(self, monotonic: float) -> bool:
         """Whether the service asked to wait still."""
@@ -79,6 +78,12 @@ class Account:
         self.probing = False
         self.probe_at = monotonic + self._probe_interval
         return self._probe_interval
+
+    def credit_back(self) -> None:
+        """Something was paid for: if the credit was in doubt, it no longer is."""
+        if self.probing:
+            self.probing = False
+            self._probe_interval = PROBE_FIRST_S
 
     def probe_soon(self, monotonic: float) -> None:
         """A task was found that waits for credit: try it without much delay."""

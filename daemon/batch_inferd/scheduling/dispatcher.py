@@ -18,6 +18,7 @@ import msgspec
 from batch_infer.protocol.text import Text
 from batch_inferd.journal.names import chunk_name
 from batch_inferd.scheduling.account import Account
+from batch_inferd.scheduling.jobs import Jobs
 from batch_inferd.scheduling.worker_process import WorkerProcess
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import disk_errno
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from batch_inferd.backends.plan import RequestPlan
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
     from batch_inferd.tasks.lease import Lease
@@ -65,6 +67,7 @@ class Dispatcher:
         self.accounts: dict[str, Account] = {}
         self.tasks: dict[str, Task] = {}
         self._leases: dict[str, Lease] = {}
+        self.jobs = Jobs(self.wake)
         self._known_plans: set[tuple[str, str, int]] = set()
         self._told: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._wake = asyncio.Event()
@@ -160,6 +163,7 @@ class Dispatcher:
         active = [task for task in self.tasks.values() if task.running]
         await self._size_pool(active, now)
         workers = [worker for worker in self.workers if worker.alive]
+        self._give_jobs(workers)
         for fingerprint in {task.account for task in self.tasks.values()}:
             tasks = [task for task in active if task.account == fingerprint]
             self.account(fingerprint).set_limits([_limits(task) for task in tasks])
@@ -168,13 +172,13 @@ class Dispatcher:
     # the pool
 
     async def _size_pool(self, active: list[Task], now: float) -> None:
-        if active or any(task.leases for task in self.tasks.values()):
+        if active or self.jobs.any or any(task.leases for task in self.tasks.values()):
             self._idle_since = now
         elif self.workers and now - self._idle_since > _IDLE_WORKERS_S:
             for worker in self.workers:
                 self._spawn_background(worker.stop("drain", 5.0))
             return
-        wanted = max((_processes(task) for task in active), default=0)
+        wanted = max((_processes(task) for task in active), default=int(self.jobs.any))
         present = [worker for worker in self.workers if not worker.stopping]
         if now < self._respawn_at:
             return
@@ -218,7 +222,8 @@ class Dispatcher:
         lost = [lease for lease in self._leases.values() if lease.worker is worker]
         for lease in lost:
             del self._leases[lease.id]
-            self._spawn_background(lease.task.lease_ended(lease, "lost", None))
+            self._spawn_background(lease.task.supply.lease_ended(lease, "lost", None))
+        self.jobs.worker_gone(worker)
         self._told = {key: value for key, value in self._told.items() if key[0] != worker.name}
         for account in self.accounts.values():
             account.slots.gone(worker.name)
@@ -271,7 +276,7 @@ class Dispatcher:
             most = max(_MIN_LEASES, 2 * share)
             while backlog < share and held < most and len(wanted) < _MAX_PER_ROUND:
                 try:
-                    row = await task.next_row()
+                    row = await task.supply.next_row()
                 except (OSError, sqlite3.Error) as error:
                     await task.fault(disk_errno(error), str(error))
                     break
@@ -287,26 +292,39 @@ class Dispatcher:
 
     async def _grant(self, task: Task, row: Any, worker: WorkerProcess) -> None:
         if task.forgotten or not task.directory.still_there():
-            task.keep(row)
+            task.supply.keep(row)
             await self._hooks.gone(task)
             return
         try:
-            lease = await task.grant(row, worker)
+            lease = await task.supply.grant(row, worker)
         except (OSError, sqlite3.Error) as error:
             await task.fault(disk_errno(error), str(error))
             return
         plan = task.plan
         if not worker.alive or not task.running or plan is None:
-            await task.lease_ended(lease, "lost", None)
+            await task.supply.lease_ended(lease, "lost", None)
             return
         self._leases[lease.id] = lease
-        known = (worker.name, task.uuid, plan.version)
-        if known not in self._known_plans:
-            self._known_plans.add(known)
-            worker.send("plan", {"plan": msgspec.to_builtins(plan)})
+        self._tell_plan(worker, plan)
         worker.send("lease", task_lease(task, lease, plan.version))
         failpoint("lease.sent")
         task.wake()
+
+    def _tell_plan(self, worker: WorkerProcess, plan: RequestPlan) -> None:
+        known = (worker.name, plan.task, plan.version)
+        if known not in self._known_plans:
+            self._known_plans.add(known)
+            worker.send("plan", {"plan": msgspec.to_builtins(plan)})
+
+    def _give_jobs(self, workers: list[WorkerProcess]) -> None:
+        for job in self.jobs.waiting():
+            if not workers:
+                return
+            plan = job.task.plan
+            if plan is not None:
+                worker = min(workers, key=self.jobs.load)
+                self._tell_plan(worker, plan)
+                self.jobs.give(job, worker, plan.version)
 
     # what workers say
 
@@ -316,7 +334,11 @@ class Dispatcher:
         elif method in ("sealed", "released"):
             self._on_lease_end(method, params)
         elif method == "blocked":
-            self._on_blocked(params)
+            text = Text.from_wire(params.get("text"))
+            source = self.tasks.get(str(params.get("task")))
+            self.blocked(str(params.get("account")), source, str(params.get("code")), text)
+        elif method.startswith("job_"):
+            self.jobs.on_message(method, params)
         elif method == "fault":
             self._on_fault(params)
         elif method == "stopping":
@@ -350,7 +372,7 @@ class Dispatcher:
         lease = self._leases.pop(str(params.get("lease")), None)
         if lease is not None:
             outcome = "sealed" if method == "sealed" else str(params.get("reason", "released"))
-            self._spawn_background(lease.task.lease_ended(lease, outcome, params.get("counts")))
+            self._spawn_background(lease.task.supply.lease_ended(lease, outcome, params.get("counts")))
             if outcome == "no_plan":
                 text = Text("internal error: {error}", {"error": "a worker cannot read the request plan"})
                 self._spawn_background(lease.task.pause(Reason("bug", text)))
@@ -362,10 +384,8 @@ class Dispatcher:
             code, text = params.get("errno"), str(params.get("text"))
             self._spawn_background(lease.task.fault(code, text))
 
-    def _on_blocked(self, params: dict[str, Any]) -> None:
-        fingerprint, code = str(params.get("account")), str(params.get("code"))
-        text = Text.from_wire(params.get("text"))
-        source = self.tasks.get(str(params.get("task")))
+    def blocked(self, fingerprint: str, source: Task | None, code: str, text: Text) -> None:
+        """The service refuses an account (`auth`, `credit`), or the model of `source`: tasks pause."""
         affected = [task for task in self.tasks.values() if task.account == fingerprint]
         account = self.account(fingerprint)
         if code == "auth":

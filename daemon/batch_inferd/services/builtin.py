@@ -6,25 +6,44 @@ refuses. Addresses, codes and names change within a year; `services.yaml` can ov
 
 from __future__ import annotations
 
-from batch_inferd.services.profile import CHAT, CHAT_EMBEDDINGS, CREDIT_CODES, Profile
+from batch_inferd.backends.batch.api import BatchApi
+from batch_inferd.services.profile import (
+    CHAT,
+    CHAT_EMBEDDINGS,
+    CREDIT_CODES,
+    ONLINE_AND_BATCH,
+    Profile,
+)
 
 # Fields of open-source servers, which strict services answer with 400 for every record.
 _FOREIGN = ("enable_thinking", "chat_template_kwargs", "continue_final_message", "add_generation_prompt")
 
 # An OpenAI-compatible server that nothing more is known of: everything is sent as it is.
-GENERIC = Profile(name="openai-compatible", model_codes=("model_not_found", "NotFoundError"))
+# `backend: batch` tries its Batch API; `auto` does not.
+GENERIC = Profile(
+    name="openai-compatible",
+    batch=BatchApi(max_bytes=100_000_000, windows=("24h", "90d"), window_max_h=2160),  # it says no itself
+    model_codes=("model_not_found", "NotFoundError"),
+)
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile(name="test", embedded=True, model="test-model"),
+        Profile(
+            name="test",
+            embedded=True,
+            model="test-model",
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(poll_first_s=0.1, poll_max_s=2.0, poll_min_s=0.05, settle_s=10.0, cancel_s=60.0),
+        ),
         Profile(
             name="openai",
             base_url="https://api.openai.com/v1",
             default_path="/v1",
             hosts=("api.openai.com",),
             variable="OPENAI_API_KEY",
-            batch_api=True,
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(creates_per_hour=2_000),
             thinking="omit",
             rename={"max_tokens": "max_completion_tokens"},  # o-series and gpt-5 refuse the old name
             omit=_FOREIGN,
@@ -37,7 +56,15 @@ PROFILES = {
             hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
             auth="api-key",
             variable="AZURE_OPENAI_API_KEY",
-            batch_api=True,
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(
+                urls={"chat": "/chat/completions", "responses": "/v1/responses"},
+                max_requests=100_000,
+                poll_first_s=60.0,
+                poll_max_s=120.0,
+                poll_min_s=60.0,
+                models_path=None,  # it lists base models; what a config names is a deployment
+            ),
             thinking="omit",
             rename={"max_tokens": "max_completion_tokens"},
             omit=_FOREIGN,
@@ -50,7 +77,16 @@ PROFILES = {
             default_path="/compatible-mode/v1",
             hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", ".maas.aliyuncs.com"),
             variable="DASHSCOPE_API_KEY",
-            batch_api=True,
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(
+                urls={"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"},
+                model_urls={"batch-test-model": "/v1/chat/ds-test"},  # free of charge, answers at once
+                max_bytes=500_000_000,
+                windows=("24h", "336h"),
+                window_max_h=336,
+                title_key="ds_name",
+                files_query={"purpose": "batch"},
+            ),
             paths=CHAT_EMBEDDINGS,
             # Not insufficient_quota: that is a rate limit here.
             credit_codes=(
@@ -68,7 +104,15 @@ PROFILES = {
             default_path="/api/paas/v4",
             hosts=("open.bigmodel.cn", "api.z.ai"),
             variable="ZHIPUAI_API_KEY",
-            batch_api=True,
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(
+                urls={"chat": "/v4/chat/completions", "embeddings": "/v4/embeddings"},
+                max_requests_of={"embeddings": 10_000},
+                max_bytes=100_000_000,
+                files_query={"purpose": "batch"},
+                create_extra={"auto_delete_input_file": False},  # we delete it once the batch is collected
+                min_id=6,
+            ),
             paths=CHAT_EMBEDDINGS,
             thinking="type",
             credit_codes=("1113", "1304", "1308", "1309", "1310", "1316", "1317"),
@@ -102,7 +146,14 @@ PROFILES = {
             default_path="/openai/v1",
             hosts=("api.groq.com",),
             variable="GROQ_API_KEY",
-            batch_api=True,
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(
+                urls={"chat": "/v1/chat/completions"},
+                max_bytes=100_000_000,  # its pages say 200 MB, its API reference 100 MB
+                windows=("24h", "7d"),
+                window_max_h=168,
+                files_query={},
+            ),
             paths=CHAT | {"responses": "/responses"},
             thinking="omit",
             omit=_FOREIGN,
@@ -115,7 +166,17 @@ PROFILES = {
             default_path="/v1",
             hosts=("api.together.ai", "api.together.xyz"),
             variable="TOGETHER_API_KEY",
-            batch_api=True,
+            backends=ONLINE_AND_BATCH,
+            batch=BatchApi(
+                urls={"chat": "/v1/chat/completions"},
+                upload_path="/files/upload",
+                purpose="batch-api",
+                upload_extra={"file_name": "{filename}", "file_type": "jsonl"},
+                files_query={},
+                bare_lines=True,
+                max_bytes=100_000_000,
+                metadata=False,
+            ),
             thinking="reasoning",
             model_codes=("model_not_found", "model_not_available"),
         ),
@@ -125,7 +186,7 @@ PROFILES = {
             default_path="/v1",
             hosts=("api.mistral.ai",),
             variable="MISTRAL_API_KEY",
-            batch_api=True,
+            batch_later=True,
             paths=CHAT_EMBEDDINGS,
             thinking="omit",
             omit=_FOREIGN,
@@ -153,15 +214,15 @@ PROFILES = {
             base_url="https://api.anthropic.com/v1",
             variable="ANTHROPIC_API_KEY",
             backends=(),
-            batch_api=True,
+            batch_later=True,
         ),
         Profile(
             name="gemini",
             base_url="https://generativelanguage.googleapis.com/v1beta",
             variable="GEMINI_API_KEY",
             backends=(),
-            batch_api=True,
+            batch_later=True,
         ),
-        Profile(name="bedrock", variable="AWS_BEARER_TOKEN_BEDROCK", backends=(), batch_api=True),
+        Profile(name="bedrock", variable="AWS_BEARER_TOKEN_BEDROCK", backends=(), batch_later=True),
     )
 }

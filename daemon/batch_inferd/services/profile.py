@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from batch_inferd.backends.batch.api import BatchApi  # noqa: TC001  msgspec reads it when it converts
+
 Auth = Literal["bearer", "api-key", "none"]
 Thinking = Literal["field", "template", "type", "reasoning", "effort", "omit"]
 
@@ -15,6 +17,8 @@ THINKINGS: tuple[Thinking, ...] = ("field", "template", "type", "reasoning", "ef
 CHAT = {"chat": "/chat/completions"}
 CHAT_EMBEDDINGS = CHAT | {"embeddings": "/embeddings"}
 ALL_PATHS = CHAT_EMBEDDINGS | {"responses": "/responses"}
+
+ONLINE_AND_BATCH = ("online", "batch")
 
 CREDIT_CODES = (
     "insufficient_quota",
@@ -40,8 +44,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     keyless: bool = False  # works without a password
     embedded: bool = False  # batch_infer's own test service
     model: str | None = None  # the default model
-    backends: tuple[str, ...] = ("online",)  # what this version can do with it; empty: nothing yet
-    batch_api: bool = False  # the service has a Batch API
+    backends: tuple[str, ...] = ("online",)  # what `backend: auto` may choose; empty: not callable yet
+    batch: BatchApi | None = None  # its Batch API, as far as this version speaks it
+    batch_later: bool = False  # it has a Batch API that this version cannot speak
     paths: dict[str, str] = msgspec.field(default_factory=ALL_PATHS.copy)  # endpoint -> path below base_url
     thinking: Thinking = "field"  # how enable_thinking is sent, see `parameters`
     rename: dict[str, str] = {}  # body field -> the service's name for it

@@ -9,11 +9,19 @@ import msgspec
 
 from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
-from batch_inferd.backends.plan import RequestPlan, Retry, Timeouts
+from batch_inferd.backends.plan import BatchPlan, RequestPlan, Retry, Timeouts
 from batch_inferd.config.check import STILL_PLACEHOLDER, not_ascii, unnamed
 from batch_inferd.config.expand import expand, names_in
 from batch_inferd.config.load import EMPTY
 from batch_inferd.config.problems import Problems
+from batch_inferd.services.batch_settings import (
+    batch_problems,
+    choose_backend,
+    settings_notes,
+    settings_warnings,
+    window_of,
+    with_settings,
+)
 from batch_inferd.services.credentials import NO_PASSWORD, PLACEHOLDER, Credential, header_safe
 from batch_inferd.services.parameters import ALWAYS_OMITTED, Mapped, map_parameters
 from batch_inferd.services.profiles import Profile, find_profile
@@ -23,6 +31,7 @@ from batch_inferd.services.urls import BaseUrl, UrlError, parse_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from batch_inferd.backends.batch.api import BatchApi
     from batch_inferd.config.schema import Config
 
 # An answer of more bytes is a failure: nothing that a model writes comes near.
@@ -34,7 +43,8 @@ class Resolved:
     """Everything that a task's requests need. It holds secrets: never log or store it, see `snapshot`.
 
     `service` names the service for people, for the task's identity and for the account: the base URL,
-    or "test" for the embedded service, whose port may change.
+    or "test" for the embedded service, whose port may change. `backend` is "batch" or "online"; `batch`
+    and `window`, with the config's settings in them, are there for "batch" only.
     """
 
     config: Config
@@ -49,6 +59,8 @@ class Resolved:
     credential: Credential
     proxy: str | None
     max_concurrency: int
+    batch: BatchApi | None = None
+    window: str | None = None
     notes: tuple[Text, ...] = ()
     warnings: tuple[Text, ...] = ()
 
@@ -98,12 +110,15 @@ class _Resolver:
         messages_key = self._expand("model.messages_key", model.messages_key)
         credential = self._credential(profile)
         through = self._proxy(url, proxy)
+        self._check_batch(profile)
         if self._problems or profile is None or url is None or name is None or messages_key is None:
             raise self._problems.error()
         service = profile.name if profile.embedded else url.url
         mapped = map_parameters(model, name, profile, service)
         if through and has_password(through):
             credential = msgspec.structs.replace(credential, proxy=through)
+        backend, reason = choose_backend(self._config.backend, profile, service)
+        batch, window = self._batch(profile) if backend == "batch" else (None, None)
         return Resolved(
             config=self._config,
             profile=profile,
@@ -112,12 +127,14 @@ class _Resolver:
             query=url.query,
             model=name,
             messages_key=messages_key,
-            backend="online",
-            backend_reason=_backend_reason(self._config, profile, service),
+            backend=backend,
+            backend_reason=reason,
             credential=credential,
             proxy=through,
             max_concurrency=self._max_concurrency(profile),
-            notes=mapped.notes,
+            batch=batch,
+            window=window,
+            notes=(*mapped.notes, *settings_notes(self._config, backend)),
             warnings=tuple(self._warnings),
         )
 
@@ -208,6 +225,22 @@ class _Resolver:
             self._problem("model.domain", error.text)
             return None
 
+    def _check_batch(self, profile: Profile | None) -> None:
+        if profile is None:
+            return
+        config = self._config
+        wanted = (config.batch.completion_window, config.batch.max_requests)
+        for key, problem in batch_problems(config.backend, profile, *wanted):
+            self._problem(key, problem)
+
+    def _batch(self, profile: Profile) -> tuple[BatchApi, str]:
+        """The Batch API and the completion window; `profile` was checked for them."""
+        assert profile.batch is not None  # noqa: S101  `batch_problems` tells of it
+        self._warnings += settings_warnings(self._config, profile.batch, profile.name)
+        settings = self._config.batch
+        api = with_settings(profile.batch, settings, self._config.limits)
+        return api, window_of(settings, profile.batch)
+
     def _max_concurrency(self, profile: Profile) -> int:
         limits, execution = self._config.limits, self._config.execution
         source = self._config.source
@@ -224,9 +257,12 @@ class _Resolver:
 
 
 def build_plan(
-    resolved: Resolved, *, task_uuid: str, version: int, account: str, batch_id: str
+    resolved: Resolved, *, task_uuid: str, version: int, account: str, batch_id: str, title: str = ""
 ) -> RequestPlan:
-    """What a worker needs for a task's records, with the secrets in its headers."""
+    """What a worker needs for a task's records, with the secrets in its headers.
+
+    `title` names the task in the service's own list of batches.
+    """
     config, profile = resolved.config, resolved.profile
     timeout = config.execution.timeout
     return RequestPlan(
@@ -250,7 +286,14 @@ def build_plan(
         max_line_bytes=config.input.max_line_bytes,
         max_response_bytes=MAX_RESPONSE_BYTES,
         durability=config.output.durability,
+        batch=_batch_plan(resolved, title),
     )
+
+
+def _batch_plan(resolved: Resolved, title: str) -> BatchPlan | None:
+    if resolved.batch is None or resolved.window is None:
+        return None
+    return BatchPlan(resolved.batch, resolved.window, title)
 
 
 def _mapped(resolved: Resolved) -> Mapped:
@@ -266,16 +309,6 @@ def _headers(profile: Profile, credential: Credential) -> dict[str, str]:
     if credential.password and profile.auth == "api-key" and "api-key" not in own:
         headers["api-key"] = credential.password
     return headers | credential.headers
-
-
-def _backend_reason(config: Config, profile: Profile, service: str) -> Text:
-    if config.backend == "online":
-        return Text("the config says so")
-    if profile.batch_api:
-        return Text(
-            "{service} has a Batch API, but this version makes online calls only", {"service": service}
-        )
-    return Text("no Batch API is known of {service}", {"service": service})
 
 
 def _not_set(name: str, *, empty: bool) -> Text:

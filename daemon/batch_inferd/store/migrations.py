@@ -69,5 +69,15 @@ MIGRATIONS: tuple[str, ...] = (
         done REAL
     );
     """,
+    """
+    -- For tasks that run as upstream batches. `packed`: lines in live submissions; `since`: when its open
+    -- lines were left over by earlier submissions, NULL for a chunk that was never packed; `path`: 'online'
+    -- where the open lines are finished by online calls.
+    ALTER TABLE chunks ADD COLUMN packed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE chunks ADD COLUMN since REAL;
+    ALTER TABLE chunks ADD COLUMN path TEXT NOT NULL DEFAULT '';
+    CREATE INDEX submissions_open ON submissions (id) WHERE state NOT IN ('collected', 'refused', 'dropped');
+    CREATE INDEX leases_open ON leases (chunk) WHERE ended IS NULL;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -14,7 +14,7 @@ from batch_infer.protocol.text import Text
 from batch_inferd.store.migrations import MIGRATIONS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from batch_inferd.store.writer import StoreWriter, T
@@ -36,7 +36,10 @@ class Closed(sqlite3.ProgrammingError):
 
 
 class ChunkRow(NamedTuple):
-    """A row of `chunks`; counts are those of the current round as last reported."""
+    """A row of `chunks`; counts are those of the current round as last reported.
+
+    `packed`, `since` and `path` belong to tasks that run as batches, see `store.submissions`.
+    """
 
     n: int
     first_line: int
@@ -54,6 +57,14 @@ class ChunkRow(NamedTuple):
     tokens_in: int
     tokens_out: int
     tokens_unknown: int
+    packed: int = 0
+    since: float | None = None
+    path: str = ""
+
+    @property
+    def open(self) -> int:
+        """Records that have not ended."""
+        return self.records - self.answered - self.error - self.missing
 
 
 class Totals(NamedTuple):
@@ -72,12 +83,13 @@ class Totals(NamedTuple):
     tokens_unknown: int
 
 
-_COLUMNS = ", ".join(ChunkRow._fields)
+COLUMNS = ", ".join(ChunkRow._fields)
 # Written out, so that the partial index of open chunks is used: they are few among the done ones.
 _WHERE = {
     state: f"INDEXED BY chunks_open WHERE state <> 'done' AND state = '{state}' AND"
     for state in ("ready", "leased")
 }
+_LAST = 2**62  # beyond every chunk's number
 _COUNTS = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
 
 
@@ -100,13 +112,17 @@ class TaskDB:
             self._closed = True
             await self._writer.call(self._connection.close)
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> Any:
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> Any:
+        """Await the result of `work` in a transaction of the store's thread. Raises sqlite3.Error."""
         if self._closed:
             raise Closed("the task is closed")
         return self._writer.write(self._connection, work)
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Reading takes no part in a transaction: a write that fails for a full disk does not touch it."""
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `work`, which only reads. Raises sqlite3.Error.
+
+        Reading takes no part in a transaction: a write that fails for a full disk does not touch it.
+        """
         if self._closed:
             raise Closed("the task is closed")
         return await self._writer.call(lambda: work(self._connection))
@@ -119,11 +135,11 @@ class TaskDB:
         def work(db: sqlite3.Connection) -> dict[str, Any]:
             return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
 
-        return await self._read(work)
+        return await self.read(work)
 
     async def set_facts(self, **facts: Any) -> None:
         """Store facts, all or none."""
-        await self._do(lambda db: _set_facts(db, facts))
+        await self.write(lambda db: set_facts_in(db, facts))
 
     # chunks
 
@@ -133,20 +149,24 @@ class TaskDB:
 
         def work(db: sqlite3.Connection) -> None:
             marks = ", ".join("?" * len(ChunkRow._fields))
-            db.executemany(f"INSERT INTO chunks ({_COLUMNS}) VALUES ({marks})", rows)  # noqa: S608  constants
-            _set_facts(db, facts)
+            db.executemany(f"INSERT INTO chunks ({COLUMNS}) VALUES ({marks})", rows)  # noqa: S608  constants
+            set_facts_in(db, facts)
 
-        await self._do(work)
+        await self.write(work)
 
-    async def page(self, after: int, limit: int, state: str | None = None) -> list[ChunkRow]:
-        """Up to `limit` chunks with n > `after`, in order, of one state or of all."""
-        where = "" if state is None else _WHERE[state]
+    async def page(
+        self, after: int, limit: int, state: str | None = None, path: str | None = None
+    ) -> list[ChunkRow]:
+        """Up to `limit` chunks with n > `after`, in order, of one state or of all, of one path or of all."""
+        where = "WHERE" if state is None else _WHERE[state]
+        same = "" if path is None else "AND path = :path"
 
         def work(db: sqlite3.Connection) -> list[ChunkRow]:
-            query = f"SELECT {_COLUMNS} FROM chunks {where or 'WHERE'} n > ? ORDER BY n LIMIT ?"  # noqa: S608
-            return [ChunkRow(*row) for row in db.execute(query, (after, limit))]
+            query = f"SELECT {COLUMNS} FROM chunks {where} n > :after {same} ORDER BY n LIMIT :limit"  # noqa: S608
+            values = {"after": after, "limit": limit, "path": path}
+            return [ChunkRow(*row) for row in db.execute(query, values)]
 
-        return await self._read(work)
+        return await self.read(work)
 
     async def totals(self) -> dict[str, Totals]:
         """Sums by state."""
@@ -156,7 +176,7 @@ class TaskDB:
             query = f"SELECT state, count(*), {sums} FROM chunks GROUP BY state"  # noqa: S608
             return {row[0]: Totals(*row[1:]) for row in db.execute(query)}
 
-        return await self._read(work)
+        return await self.read(work)
 
     async def pages_all(self, size: int = 1000) -> list[ChunkRow]:
         """Every chunk; only for what already holds one object a chunk."""
@@ -179,7 +199,7 @@ class TaskDB:
                 (lease, chunk, worker, now),
             )
 
-        await self._do(work)
+        await self.write(work)
 
     async def end_lease(
         self, lease: str, chunk: int, state: str, outcome: str, counts: dict[str, int] | None, now: float
@@ -189,65 +209,83 @@ class TaskDB:
         def work(db: sqlite3.Connection) -> None:
             db.execute("UPDATE chunks SET state = ? WHERE n = ?", (state, chunk))
             if counts is not None:
-                _set_counts(db, chunk, counts)
+                set_counts(db, chunk, counts)
             db.execute("UPDATE leases SET ended = ?, outcome = ? WHERE lease = ?", (now, outcome, lease))
 
-        await self._do(work)
+        await self.write(work)
+
+    async def leased_chunks(self) -> list[int]:
+        """The chunks that some lease holds; chunks in live submissions are `leased` without one."""
+
+        def work(db: sqlite3.Connection) -> list[int]:
+            query = "SELECT DISTINCT chunk FROM leases WHERE ended IS NULL ORDER BY chunk"
+            return [row[0] for row in db.execute(query)]
+
+        return await self.read(work)
 
     async def end_all_leases(self, now: float, counts: dict[int, dict[str, int]]) -> None:
-        """What a starting daemon does, once no worker lives: every leased chunk is ready again.
+        """What a starting daemon does, once no worker lives: every chunk under a lease is ready again.
 
         `counts` has what the journals of those chunks say.
         """
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE chunks SET state = 'ready' WHERE state = 'leased'")
+            db.execute(
+                "UPDATE chunks SET state = 'ready' WHERE state = 'leased' "
+                "AND n IN (SELECT chunk FROM leases WHERE ended IS NULL)"
+            )
             for chunk, found in counts.items():
-                _set_counts(db, chunk, found)
+                set_counts(db, chunk, found)
             db.execute("UPDATE leases SET ended = ?, outcome = 'lost' WHERE ended IS NULL", (now,))
 
-        await self._do(work)
+        await self.write(work)
 
     async def finish_chunk(self, chunk: int, counts: dict[str, int]) -> None:
         """Commit a chunk as done without a lease: a cancelled task closes its open records so."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("UPDATE chunks SET state = 'done' WHERE n = ?", (chunk,))
-            _set_counts(db, chunk, counts)
+            set_counts(db, chunk, counts)
 
-        await self._do(work)
+        await self.write(work)
 
     async def reopen(self, chunks: list[int], **facts: Any) -> None:
         """Make some chunks ready again, whose journals do not add up: their gaps are done again."""
 
         def work(db: sqlite3.Connection) -> None:
             db.executemany("UPDATE chunks SET state = 'ready' WHERE n = ?", [(n,) for n in chunks])
-            _set_facts(db, facts)
+            set_facts_in(db, facts)
 
-        await self._do(work)
+        await self.write(work)
 
-    async def reopen_failed(self, **facts: Any) -> int:
-        """`-retry`: chunks with failed or missing records are ready again. Returns those records."""
+    async def reopen_failed(self, ranges: Sequence[tuple[int, int]] | None = None, **facts: Any) -> int:
+        """`-retry`: chunks with failed or missing records are ready again. Returns those records.
+
+        `ranges` chooses among the chunks: (first, last), inclusive; None is all.
+        """
 
         def work(db: sqlite3.Connection) -> int:
-            (count,) = db.execute(
-                "SELECT coalesce(sum(error + missing), 0) FROM chunks WHERE state = 'done'"
-            ).fetchone()
-            if count:
+            count = 0
+            for first, last in [(1, _LAST)] if ranges is None else ranges:
+                chosen = "state = 'done' AND error + missing > 0 AND n BETWEEN ? AND ?"
+                query = f"SELECT coalesce(sum(error + missing), 0) FROM chunks WHERE {chosen}"  # noqa: S608
+                count += db.execute(query, (first, last)).fetchone()[0]
                 db.execute(
-                    "UPDATE chunks SET state = 'ready', error = 0, missing = 0 "
-                    "WHERE state = 'done' AND error + missing > 0"
+                    "UPDATE chunks SET state = 'ready', error = 0, missing = 0, since = NULL, path = '' "  # noqa: S608
+                    f"WHERE {chosen}",
+                    (first, last),
                 )
-                _set_facts(db, facts)
+            if count:
+                set_facts_in(db, facts)
             return int(count)
 
-        return int(await self._do(work))
+        return int(await self.write(work))
 
     # publications
 
     async def commit_publication(self, generation: int, files: dict[str, Any], now: float) -> None:
         """Commit what is staged and about to be renamed."""
-        await self._do(
+        await self.write(
             lambda db: db.execute(
                 "INSERT OR REPLACE INTO publications (generation, files, committed) VALUES (?, ?, ?)",
                 (generation, json.dumps(files), now),
@@ -262,30 +300,33 @@ class TaskDB:
             row = db.execute(query).fetchone()
             return (row[0], json.loads(row[1])) if row else None
 
-        return await self._read(work)
+        return await self.read(work)
 
     async def drop_publication(self, generation: int) -> None:
         """Forget a committed publication whose stage is lost: the outputs will be merged again."""
-        await self._do(lambda db: db.execute("DELETE FROM publications WHERE generation = ?", (generation,)))
+        query = "DELETE FROM publications WHERE generation = ?"
+        await self.write(lambda db: db.execute(query, (generation,)))
 
     async def finish_publication(self, generation: int, now: float, facts: dict[str, Any]) -> None:
         """Commit that all renames are done, together with the task's end state."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("UPDATE publications SET done = ? WHERE generation = ?", (now, generation))
-            _set_facts(db, facts)
+            set_facts_in(db, facts)
 
-        await self._do(work)
+        await self.write(work)
 
 
-def _set_facts(db: sqlite3.Connection, facts: dict[str, Any]) -> None:
+def set_facts_in(db: sqlite3.Connection, facts: dict[str, Any]) -> None:
+    """Store facts inside a transaction."""
     db.executemany(
         "INSERT INTO facts (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         [(key, json.dumps(value)) for key, value in facts.items()],
     )
 
 
-def _set_counts(db: sqlite3.Connection, chunk: int, counts: dict[str, int]) -> None:
+def set_counts(db: sqlite3.Connection, chunk: int, counts: dict[str, int]) -> None:
+    """Store a chunk's counts inside a transaction."""
     sets = ", ".join(f"{name} = ?" for name in _COUNTS)
     values = [int(counts.get(name, 0)) for name in _COUNTS]
     db.execute(f"UPDATE chunks SET {sets} WHERE n = ?", (*values, chunk))  # noqa: S608  constants

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batch_infer.protocol.workspace import Workspace
+    from batch_inferd.batches.upstream import Upstreams
     from batch_inferd.logs.tasklogs import TaskLogs
     from batch_inferd.scheduling.dispatcher import Dispatcher
     from batch_inferd.seams.clock import Clock
@@ -26,3 +27,4 @@ class Context:
     credentials: CredentialStore
     logs: TaskLogs
     dispatcher: Dispatcher
+    upstreams: Upstreams

@@ -103,6 +103,11 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
             loop.call_soon_threadsafe(task.changed)
 
     position = task.reading.position
+    batches = None
+    if task.batch is not None:
+        found = await task.batch.store.results()
+        del found["answered"]
+        batches = {"submissions": await task.batch.store.totals(), **found}
     header = Header(
         task_id=task.id,
         uuid=task.uuid,
@@ -111,6 +116,8 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
         ended=task.context.clock.now(),
         left_out=int(task.facts.get("left_out") or 0),
         unread=_unread(task) if cancelled else None,
+        backend=task.backend,
+        batches=batches,
     )
     return await in_thread(
         lambda: merge_task(
@@ -160,6 +167,7 @@ def _end_facts(task: Task, result: MergeResult, cancelled: bool) -> dict[str, An
         "ended": ended,
         "identity": result.identity,
         "generation": result.generation,
+        "paths": dict(result.tally.paths),
         "unread": _unread(task) if cancelled else None,
     }
     if result.identity:

@@ -45,6 +45,9 @@ async def load(context: Context, name: str) -> Task:
         if facts["state"] not in states.ENDED:
             await _end_leases(context, directory, db, int(facts.get("round", 0)))
         task.progress.load(await db.totals())
+        await task.supply.reset()
+        if task.batch is not None:
+            await task.batch.count()
         open_log(task)
     except BaseException:
         if db is not None:
@@ -57,12 +60,9 @@ async def load(context: Context, name: str) -> Task:
 async def _end_leases(context: Context, directory: Directory, db: TaskDB, round_number: int) -> None:
     """No worker lives: what was leased is ready again, with the counts that its journals show."""
     counts: dict[int, dict[str, int]] = {}
-    after = 0
-    while page := await db.page(after, 1000, "leased"):
-        for row in page:
-            state = await asyncio.to_thread(read_chunk, directory, row.n, round_number)
-            counts[row.n] = state.counts()
-        after = page[-1].n
+    for chunk in await db.leased_chunks():
+        state = await asyncio.to_thread(read_chunk, directory, chunk, round_number)
+        counts[chunk] = state.counts()
     await db.end_all_leases(context.clock.now(), counts)
 
 
@@ -94,6 +94,8 @@ async def rest_as_moved(task: Task) -> None:
 async def recovered(task: Task) -> None:
     """A task that was found in chunks/ goes on by itself, or rests with the reason."""
     if task.state in states.ENDED:
+        if task.facts.get("late") and at_home(task) and await ensure_plan(task):
+            task.look_late()
         return
     if not at_home(task):
         await rest_as_moved(task)
@@ -105,7 +107,7 @@ async def recovered(task: Task) -> None:
     task.log(logging.INFO, "the daemon goes on with this task")
     if await finish.redo_publication(task):
         return
-    if task.cancelling or await ensure_plan(task):
+    if await ensure_plan(task) or task.cancelling:
         task.start()
 
 
@@ -168,7 +170,7 @@ async def ensure_plan(task: Task) -> bool:
 
 async def _hold(task: Task, reason: Reason) -> None:
     task.plan_problem = reason.text
-    if task.state not in states.ENDED:
+    if task.state not in states.ENDED and not task.cancelling:
         await task.set_state(states.PAUSED, reason)
 
 
@@ -185,6 +187,7 @@ def set_plan(task: Task, resolved: Resolved) -> None:
         version=int(task.facts.get("plan_version", 1)),
         account=task.account,
         batch_id=str(task.facts["batch_id"]),
+        title=task.id,
     )
 
 
@@ -196,6 +199,8 @@ async def follow_test_service(task: Task, service: str) -> None:
         task.facts["plan_version"] = version
         set_plan(task, replace(task.resolved, base_url=service))
         task.context.dispatcher.end_task(task, "abort")
+        if task.batch is not None:
+            await task.batch.replan()
         task.log(30, f"the test service moved to {service}")
 
 

@@ -6,6 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batch_inferd.store.submissions import Change
     from batch_inferd.store.taskdb import ChunkRow, Totals
 
 COUNTED = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
@@ -74,11 +77,19 @@ class Progress:
         return {name: live[name] for name in COUNTED}
 
     def finished_open(self, row: ChunkRow, counts: dict[str, int]) -> None:
-        """A ready chunk was closed without a lease (a cancelled task)."""
-        self.chunks["ready"] -= 1
+        """A chunk was closed without a lease (a cancelled task)."""
+        self.chunks[row.state] -= 1
         self.chunks["done"] += 1
         for name in COUNTED:
             self.settled[name] += counts.get(name, 0) - int(getattr(row, name))
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        """Chunks changed without a lease: they were packed into submissions, or results came."""
+        for before, after in changes:
+            self.chunks[before.state] -= 1
+            self.chunks[after.state] += 1
+            for name in COUNTED:
+                self.settled[name] += getattr(after, name) - getattr(before, name)
 
     def reopened(self, totals: dict[str, Totals]) -> None:
         """`-retry` opened chunks again: start from the database's sums."""

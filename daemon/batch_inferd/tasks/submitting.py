@@ -137,6 +137,8 @@ async def mend(task: Task, prepared: Prepared) -> None:
     task.log(20, "the config was mended")
     if task.running:
         task.context.dispatcher.end_task(task, "drain")  # its chunks come back and go out under the new plan
+        if task.batch is not None:
+            await task.batch.replan()
         task.start()
 
 
@@ -148,7 +150,7 @@ def acceptance(context: Context, task_id: str, task_uuid: str, prepared: Prepare
         "uuid": task_uuid,
         "state": states.PREPARING,
         "went_on": False,
-        "backend": "online",
+        "backend": resolved.backend,
         "backend_reason": resolved.backend_reason.to_wire(),
         "service": resolved.base_url,
         "model": resolved.model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
+from batch_inferd.batches import rows
 from batch_inferd.tasks import states
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def summary(task: Task) -> dict[str, Any]:
         "rate_per_s": round(rate, 2),
         "eta_s": round(left / rate, 1) if rate and left and task.running and not offline else None,
         "cost": None,
-        "backend": "online",
+        "backend": task.backend,
         "uuid": task.uuid,
         "round": task.round,
         "created": facts.get("created"),
@@ -53,6 +54,8 @@ def summary(task: Task) -> dict[str, Any]:
         "in_flight": progress.total("in_flight"),
         "concurrency": task.context.dispatcher.window(task.account) if task.running else 0,
         "waiting": waiting,
+        "batches": rows.batches(task.batch) if task.batch is not None else None,
+        "paths": _paths(task, counts["output"]),
         "tokens": {
             "input": progress.total("tokens_in"),
             "output": progress.total("tokens_out"),
@@ -69,11 +72,22 @@ def summary(task: Task) -> dict[str, Any]:
     }
 
 
+def _paths(task: Task, answered: int) -> dict[str, int]:
+    """Answers by the way they came."""
+    stored = task.facts.get("paths")
+    if task.state in states.ENDED and isinstance(stored, dict):
+        return {name: int(stored.get(name, 0)) for name in ("batch", "online")}
+    batch = min(answered, task.batch.answered) if task.batch is not None else 0
+    return {"batch": batch, "online": answered - batch}
+
+
 def _waiting(task: Task) -> list[dict[str, Any]]:
     dispatcher = task.context.dispatcher
     found: list[dict[str, Any]] = []
     if task.trouble is not None and task.cancelling:
         found.append(task.trouble.to_json() | {"since": None, "next_try": None})
+    if task.batch is not None and task.state not in states.ENDED:
+        found += rows.waits(task.batch)
     if not task.running:
         return found
     account = dispatcher.account(task.account).waiting_text(task.context.clock.monotonic())

@@ -11,37 +11,34 @@ import contextlib
 import errno
 import os
 import sqlite3
-import uuid
-from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import BatchInferError, InputError
 from batch_infer.protocol.text import Text
+from batch_inferd.batches.run import AHEAD, BatchRun
 from batch_inferd.intake.source import Pin
 from batch_inferd.seams.failpoint import failpoint
-from batch_inferd.store.taskdb import NAME, ChunkRow, TaskDB, disk_errno
-from batch_inferd.tasks import closing, finish, states
+from batch_inferd.store.taskdb import NAME, TaskDB, disk_errno
+from batch_inferd.tasks import cancelled, closing, finish, states
 from batch_inferd.tasks.folder import room_errno
-from batch_inferd.tasks.lease import Lease
 from batch_inferd.tasks.progress import Progress
 from batch_inferd.tasks.reading import Reading
 from batch_inferd.tasks.room import FIRST_BYTES, Room
 from batch_inferd.tasks.states import Reason
+from batch_inferd.tasks.supply import Supply
 from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from batch_inferd.backends.plan import RequestPlan
-    from batch_inferd.scheduling.worker_process import WorkerProcess
     from batch_inferd.seams.files import Directory
     from batch_inferd.services.resolve import Resolved
     from batch_inferd.tasks.context import Context
+    from batch_inferd.tasks.lease import Lease
 
-_CANCEL_GRACE_S = 10.0  # how long calls in flight may still answer after a cancel
 _TROUBLE_S, _TROUBLE_MAX_S = 5.0, 60.0  # before a cancelled task tries again to end
-_READY_PAGE = 64
 
 
 class Task:
@@ -73,12 +70,9 @@ class Task:
         self.plan: RequestPlan | None = None
         self.merge_share = 0.0
         self.forgotten = False
-        self._ready: deque[ChunkRow] = deque()
-        self._ready_from = 0
-        self._promised: set[int] = set()  # given by next_row, not yet granted
         self._wake = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
-        self._room = Room()
+        self.room = Room()
         self.going_on = False  # between the decision to go on and its end
         self._storage = asyncio.Lock()  # opening and closing, while others may ask
         self._users = 0
@@ -86,7 +80,9 @@ class Task:
         self._asleep = False
         self.trouble: Reason | None = None  # why a cancelled task cannot end yet
         self.plan_problem: Text | None = None
-        self._unsaved: deque[tuple[str, int, str, str, dict[str, int] | None]] = deque()
+        self.batch = BatchRun(self) if config["backend"] == "batch" else None
+        self.supply = Supply(self)
+        self._late: asyncio.Task[None] | None = None
 
     # what others see
 
@@ -114,6 +110,11 @@ class Task:
             and not self.forgotten
             and self.plan is not None
         )
+
+    @property
+    def backend(self) -> str:
+        """`batch` or `online`."""
+        return str(self.config["backend"])
 
     def rests_for(self, code: str) -> bool:
         """Whether it is paused for this reason."""
@@ -189,7 +190,7 @@ class Task:
             self.state, self.reason = states.PAUSED, reason
             self.changed()
         if reason.code == "disk_full":
-            self._room.full(self.context.clock.monotonic())
+            self.room.full(self.context.clock.monotonic())
         self.context.dispatcher.end_task(self, "drain")
         self.wake()
 
@@ -198,6 +199,8 @@ class Task:
         if self.state == states.PAUSED:
             if by_person and self.rests_for("input_changed"):
                 self.reading.accept()
+            if by_person and self.rests_for("unsettled") and self.batch is not None:
+                self.batch.allow_unsettled()
             await self.set_state(states.RUNNING if self.progress.records else states.PREPARING, None)
         self.start()
 
@@ -210,9 +213,12 @@ class Task:
         self.context.dispatcher.end_task(self, "drain")
         self.start()
 
-    async def retry(self) -> int:
-        """Open failed and missing records of a completed task for another round; returns how many."""
-        count = await self.db.reopen_failed(round=self.round + 1, **states.AGAIN)
+    async def retry(self, chunks: list[tuple[int, int]] | None = None) -> int:
+        """Open failed and missing records of a completed task for another round; returns how many.
+
+        `chunks`: only those of these chunks, (first, last) inclusive.
+        """
+        count = await self.db.reopen_failed(chunks, round=self.round + 1, **states.AGAIN)
         if count:
             failpoint("retry.committed")
             self.facts["round"] = self.round + 1
@@ -232,8 +238,7 @@ class Task:
         self.facts |= states.AGAIN
         self.state, self.reason = states.RUNNING, None
         self.progress.reopened(await self.db.totals())
-        self._ready.clear()
-        self._ready_from = 0
+        await self.supply.reset()
         self.start()
         self.changed()
 
@@ -246,6 +251,8 @@ class Task:
         self.context.dispatcher.end_task(self, "abort")
         self.context.dispatcher.remove(self)
         self.changed()
+        if self.batch is not None:
+            await self.batch.cancel_upstream()
         await self.stop()
         await self.close()
 
@@ -268,9 +275,13 @@ class Task:
     async def stop(self) -> None:
         """End the driver (not the task)."""
         driver, self._driver = self._driver, None
-        if driver is not None and driver is not asyncio.current_task():
-            driver.cancel()
-            await asyncio.wait([driver])
+        late, self._late = self._late, None
+        for job in (driver, late):
+            if job is not None and job is not asyncio.current_task():
+                job.cancel()
+                await asyncio.wait([job])
+        if self.batch is not None:
+            await self.batch.stop()
 
     async def close(self) -> None:
         """Give the folder, the database and the log back."""
@@ -319,6 +330,7 @@ class Task:
             try:
                 if not await self._step():
                     await self.rest()
+                    self.look_late()
                     return
             except (OSError, sqlite3.Error) as error:
                 await self.fault(disk_errno(error), str(error))
@@ -333,27 +345,31 @@ class Task:
                 continue
             if self.cancelling:  # it cannot pause: it tries again to end, less and less often
                 troubles += 1
-                await self._rest(min(_TROUBLE_S * 2 ** (troubles - 1), _TROUBLE_MAX_S))
+                await self.rest_or_wake(min(_TROUBLE_S * 2 ** (troubles - 1), _TROUBLE_MAX_S))
 
     async def _step(self) -> bool:
         """Do the next thing; False when the driver's work is over."""
         if self.state in states.ENDED:
             return False
-        while self._unsaved:
-            await self.db.end_lease(*self._unsaved[0], now=self.context.clock.now())
-            self._unsaved.popleft()
+        await self.supply.save_ended()
         if self.cancelling:
-            await self._close_cancelled()
+            await cancelled.close(self)
             await finish.merge_and_publish(self)
             return False
         if self.state == states.PAUSED:
+            if self.batch is not None:
+                await self.batch.stop()
             if self.leases:
                 await self._wake.wait()
                 return True
             return False
-        if not self.input_complete and self.progress.chunks["ready"] < self._ahead():
+        if self.batch is not None:
+            self.batch.start()
+        if not self.input_complete and self.supply.fresh < self._ahead():
             await self._cut()
         elif self.input_complete and not self.progress.chunks["ready"] and not self.progress.chunks["leased"]:
+            if self.batch is not None:
+                await self.batch.finish()
             await self.reading.count_left_out()
             await finish.merge_and_publish(self)
             return False
@@ -361,8 +377,20 @@ class Task:
             await self._wake.wait()
         return True
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait `seconds` of the clock, or until woken."""
+    def look_late(self) -> None:
+        """If it was cancelled before its batches had ended: collect what they bring in the end."""
+        if self.batch is not None and self.facts.get("late") and (self._late is None or self._late.done()):
+            self._late = asyncio.create_task(cancelled.look_late(self, self.batch), name=f"late-{self.id}")
+
+    def go_on_closing(self) -> None:
+        """Late results are there: the driver closes the cancelled task once more."""
+        self._late = None
+        self.start()
+
+    async def rest_or_wake(self, seconds: float, *, anew: bool = False) -> None:
+        """Wait `seconds` of the clock, or until woken; with `anew`, earlier wakes do not count."""
+        if anew:
+            self._wake.clear()
         timer = asyncio.create_task(self.context.clock.sleep(seconds))
         waiter = asyncio.create_task(self._wake.wait())
         try:
@@ -373,6 +401,8 @@ class Task:
 
     def _ahead(self) -> int:
         """Chunks to keep ready: enough for four windows, at least four, at most 256."""
+        if self.batch is not None:
+            return 2 * AHEAD
         per_chunk = max(1, int(self.config["config"]["lines_per_chunk"]))
         window = self.context.dispatcher.window(self.account)
         return max(4, min(256, -(-4 * window // per_chunk)))
@@ -383,89 +413,6 @@ class Task:
         if self.state == states.PREPARING:
             await self.set_state(states.RUNNING)
         self.context.dispatcher.wake()
-        self.changed()
-
-    async def _close_cancelled(self) -> None:
-        """Wait for the calls in flight, bounded; then give every open record its terminal."""
-        await self._wait_for_leases(_CANCEL_GRACE_S)
-        if self.leases:
-            self.context.dispatcher.end_task(self, "abort")
-            await self._wait_for_leases(None)
-        while rows := await self.db.page(0, _READY_PAGE, "ready"):
-            for row in rows:
-                counts = await in_thread(lambda row=row: closing.close_chunk(self, row))  # type: ignore[misc]
-                failpoint("cancel.closed")
-                await self.db.finish_chunk(row.n, counts)
-                self.progress.finished_open(row, counts)
-                self.changed()
-
-    async def _wait_for_leases(self, seconds: float | None) -> None:
-        clock = self.context.clock
-        deadline = None if seconds is None else clock.monotonic() + seconds
-        while self.leases and (deadline is None or clock.monotonic() < deadline):
-            self._wake.clear()
-            await self._rest(0.5)
-
-    # the scheduler's side
-
-    async def next_row(self) -> ChunkRow | None:
-        """A ready chunk, promised to the caller: it is granted, or given back by `keep`.
-
-        None when there is none now. Raises sqlite3.Error.
-        """
-        if not self._ready and self.progress.chunks["ready"]:
-            rows = await self.db.page(self._ready_from, _READY_PAGE, "ready")
-            if not rows and self._ready_from:
-                rows = await self.db.page(0, _READY_PAGE, "ready")  # released chunks stand before it
-            taken = self._promised | {lease.row.n for lease in self.leases.values()}
-            self._ready.extend(row for row in rows if row.n not in taken)
-            self._ready_from = rows[-1].n if rows else 0
-        if not self._ready:
-            return None
-        row = self._ready.popleft()
-        self._promised.add(row.n)
-        return row
-
-    def keep(self, row: ChunkRow) -> None:
-        """A promised chunk was not granted after all."""
-        self._promised.discard(row.n)
-        self._ready_from = 0
-
-    async def grant(self, row: ChunkRow, worker: WorkerProcess) -> Lease:
-        """Commit a lease of `row`, which `next_row` gave, to `worker`. Raises OSError, sqlite3.Error."""
-        self._promised.discard(row.n)
-        lease = Lease(uuid.uuid4().hex[:12], self, row, worker)
-        self.leases[lease.id] = lease
-        self.progress.leased(lease.id, row)
-        try:
-            await self.db.grant(lease.id, row.n, worker.key, self.context.clock.now())
-        except BaseException:
-            del self.leases[lease.id]
-            self.progress.ended(lease.id, "ready", None)
-            self._ready_from = 0
-            raise
-        failpoint("lease.committed")
-        return lease
-
-    async def lease_ended(self, lease: Lease, outcome: str, counters: dict[str, Any] | None) -> None:
-        """A worker gave a chunk back (`sealed`: it is done), or died with it."""
-        state = "done" if outcome == "sealed" else "ready"
-        self.leases.pop(lease.id, None)
-        counts = self.progress.ended(lease.id, state, counters)
-        if state == "ready":
-            self._ready_from = 0
-        else:
-            self._room.progressed()
-        if not self.forgotten:
-            end = (lease.id, lease.row.n, state, outcome, counts)
-            try:
-                await self.db.end_lease(*end, now=self.context.clock.now())
-            except (OSError, sqlite3.Error) as error:
-                self._unsaved.append(end)  # committed before the driver does anything else
-                await self.fault(disk_errno(error), str(error))
-            if state == "done":
-                failpoint("seal.committed")
-        self.wake()
         self.changed()
 
     # the disk
@@ -492,6 +439,6 @@ class Task:
 
     async def found_room(self) -> bool:
         """Called each second: whether a task that waits for room on the disk may go on."""
-        if not self.rests_for("disk_full") or not self._room.is_due(self.context.clock.monotonic()):
+        if not self.rests_for("disk_full") or not self.room.is_due(self.context.clock.monotonic()):
             return False
-        return await asyncio.to_thread(self._room.is_there, self.directory)
+        return await asyncio.to_thread(self.room.is_there, self.directory)

@@ -1,4 +1,4 @@
-"""The worker: takes plans, leases and the daemon's word on accounts; seals and gives back chunks."""
+"""The worker: takes plans, leases, jobs and the daemon's word on accounts; seals and gives back chunks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from batch_inferd.backends.online import OnlineBackend, Outcome, Prepared
 from batch_inferd.backends.plan import RequestPlan
 from batch_inferd.worker import closing
 from batch_inferd.worker.accounts import Accounts
+from batch_inferd.worker.batch.jobs import Jobs
 from batch_inferd.worker.chunk import LeasedChunk
 from batch_inferd.worker.logs import LogSubscriber
 from batch_inferd.worker.opening import FolderGone, open_lease
@@ -53,9 +54,18 @@ class Worker:
         self._pump = Pump(clock, self._accounts.gates, self._runner.run)
         self._chunks: dict[str, LeasedChunk] = {}
         self._opening: dict[str, str | None] = {}  # lease -> how it was ended before it was open
+        self._batch = Jobs(
+            outbox,
+            guard,
+            clock,
+            events,
+            self._accounts.prepared,
+            self._reporter.flush_log,
+            self._check_stopped,
+        )
         self._stopping: str | None = None
         self._stopped = asyncio.Event()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # life
 
@@ -69,6 +79,7 @@ class Worker:
                 task.cancel()
             self._pump.stop()
             self._accounts.close()
+            await self._batch.close()
         self._reporter.flush(self._accounts.gates(), force=True)
 
     def handle(self, method: str, params: dict[str, Any]) -> None:
@@ -78,7 +89,9 @@ class Worker:
             "lease": self._on_lease,
             "account": self._accounts.on_account,
             "end_lease": self._on_end_lease,
-            "forget": self._accounts.on_forget,
+            "job": self._batch.on_job,
+            "cancel_job": self._batch.on_cancel,
+            "forget": self._on_forget,
             "shutdown": self._on_shutdown,
         }
         handler = handlers.get(method)
@@ -120,14 +133,14 @@ class Worker:
                 self.faulted(chunk, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        job = asyncio.create_task(work)
-        self._jobs.add(job)
-        job.add_done_callback(self._job_done)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
 
-    def _job_done(self, job: asyncio.Task[None]) -> None:
-        self._jobs.discard(job)
-        if not job.cancelled() and job.exception() is not None:
-            _log.error("a bug in the worker", exc_info=job.exception())
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a bug in the worker", exc_info=task.exception())
 
     # messages
 
@@ -150,6 +163,10 @@ class Worker:
         elif (chunk := self._chunks.get(lease)) is not None:
             self._end(chunk, mode)
 
+    def _on_forget(self, params: dict[str, Any]) -> None:
+        self._accounts.on_forget(params)
+        self._batch.on_forget(params)
+
     def _on_shutdown(self, params: dict[str, Any]) -> None:
         self._shutdown(str(params["mode"]))
 
@@ -166,6 +183,7 @@ class Worker:
             self._opening[lease] = mode
         for chunk in tuple(self._chunks.values()):
             self._end(chunk, mode)
+        self._batch.stop(mode)
         self._check_stopped()
 
     # leases
@@ -245,7 +263,7 @@ class Worker:
         )
 
     def _check_stopped(self) -> None:
-        if self._stopping and not self._chunks and not self._opening:
+        if self._stopping and not self._chunks and not self._opening and self._batch.idle:
             self._stopped.set()
 
     def _tell(self, chunk: LeasedChunk, name: str, detail: str) -> None:

@@ -39,7 +39,7 @@ class Opened:
 
 def open_lease(lease: Lease) -> Opened:
     """Open everything. Raises FolderGone; OSError, also where the chunk file is not what was leased."""
-    directory = _open_folder(lease)
+    directory = open_folder(lease.task_dir, lease.task_dir_id)
     try:
         source = directory.open(lease.chunk_file, os.O_RDONLY)
         try:
@@ -61,16 +61,17 @@ def open_lease(lease: Lease) -> Opened:
     return Opened(directory, source, writer, lines, blank, state)
 
 
-def _open_folder(lease: Lease) -> Directory:
+def open_folder(path: str, identity: tuple[int, int]) -> Directory:
+    """The task's folder, if it is the very one that was meant. Raises FolderGone, OSError."""
     try:
-        directory = Directory(Path(lease.task_dir))
+        directory = Directory(Path(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FolderGone from error
     except OSError as error:
         if error.errno == errno.ELOOP:  # a symbolic link stands where the folder was
             raise FolderGone from error
         raise
-    if directory.identity != tuple(lease.task_dir_id):
+    if directory.identity != tuple(identity):
         directory.close()
         raise FolderGone
     return directory

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from batch_infer.cli.log_files import Place, newest_log, read_lines, rotated
 from batch_infer.protocol.errors import EXIT_DONE, BatchInferError, TaskNotFound
 from batch_infer.protocol.text import Text
-from batch_infer.render.chunk_window import task_with_chunks
 from batch_infer.render.public import SCHEMA
 from batch_infer.render.states import has_ended, state_line
+from batch_infer.render.task_pages import task_pages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ def _end(context: Context, task_id: str) -> Text | None:
         if peer is None:
             return None
         try:
-            task = task_with_chunks(peer, task_id)[0]
+            task = task_pages(peer, task_id).task
         finally:
             peer.close()
     except TaskNotFound:

@@ -1,4 +1,4 @@
-"""-status: one task with its chunks, or the daemon and all tasks."""
+"""-status: one task with its chunks and batches, or the daemon and all tasks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_infer.cli.outcome import steps
+from batch_infer.cli.submissions import Newest
 from batch_infer.cli.tasks import all_tasks, tell_empty
 from batch_infer.protocol import rpc
 from batch_infer.protocol.errors import EXIT_DONE
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
-from batch_infer.render.chunk_window import task_with_chunks
 from batch_infer.render.daemon_text import daemon_lines, public_daemon
-from batch_infer.render.public import public_task, public_tasks
+from batch_infer.render.public import public_submission, public_task, public_tasks
+from batch_infer.render.task_pages import task_pages
 from batch_infer.render.task_text import chunk_table, task_detail, task_list
 
 if TYPE_CHECKING:
@@ -37,11 +38,15 @@ def run(context: Context, request: Request) -> int:
 def _one(context: Context, task_id: str, *, as_json: bool) -> int:
     console = context.console
     with context.daemon_of_task(task_id) as peer:
-        task, chunks = task_with_chunks(peer, task_id)
+        task, chunks, submissions = task_pages(peer, task_id)
         if as_json:
-            console.json(public_task(task, context.lang) | {"chunks": list(chunks)})
+            rows = [public_submission(submission, context.lang) for submission in submissions]
+            console.json(
+                public_task(task, context.lang) | {"chunks": list(chunks), "submissions": rows},
+            )
             return EXIT_DONE
         shown, more = _worth_showing(task, chunks)
+        newest = Newest(submissions)
     for line in task_detail(task, context.lang, context.now()):
         console.data(line)
     if shown:
@@ -54,6 +59,7 @@ def _one(context: Context, task_id: str, *, as_json: bool) -> int:
         if more == 1:
             shows = Text("1 more chunk is shown by: batch_infer -status {id} -json", values)
         console.tell(shows)
+    newest.show(context, task_id)
     for step in steps(task):
         console.hint(step)
     return EXIT_DONE

@@ -1,0 +1,78 @@
+"""A batch that has ended: its results are brought home, or it was refused, and what follows from that."""
+
+from __future__ import annotations
+
+import contextlib
+
+from batch_infer.protocol.text import Text
+from batch_inferd.backends.batch.provider import BatchState, NotFound, Refused, Unsettled
+from batch_inferd.batches import collecting, refusal
+from batch_inferd.batches import submission as states
+from batch_inferd.batches.refusal import Refusal
+from batch_inferd.batches.step import Step
+from batch_inferd.batches.submission import new_token
+
+
+class Ending(Step):
+    """The last step."""
+
+    async def collect(self) -> None:
+        """Do what the batch's end asks for; after it the submission is closed, or waits for room."""
+        one, run = self.one, self.run
+        one.step = "collecting"
+        if one.detail.end_state == BatchState.FAILED.value and not one.problems and one.upstream_id:
+            await self._ask_for_problems()
+        verdict, cls = refusal.judge(one, run.plan)
+        if verdict is Refusal.FULL:
+            await self._full_after_all()
+        elif verdict is Refusal.BLOCKED:
+            message = one.detail.message
+            await run.close(one, states.REFUSED, [])
+            run.delete_upload(one)
+            text = Text("the service does not have this model: {message}", {"message": message})
+            if cls == "credit":
+                text = Text("no credit, or the quota is spent: {message}", {"message": message})
+            if one.saw_end:  # else it was said before a rest, and may be mended: the lines are sent again
+                run.blocked(cls, text, one)
+        elif verdict is Refusal.HALVE:
+            await self._halve()
+        else:
+            files = await collecting.fetch(run, one)
+            await run.whole(collecting.collect(run, one, files, verdict))
+        one.step = ""
+
+    async def _ask_for_problems(self) -> None:
+        provider = await self.run.provider()
+        with contextlib.suppress(Unsettled, NotFound, Refused):
+            status = await self.run.reach.call(lambda: provider.retrieve(self.one.upstream_id or ""))
+            self.one.problems = status.problems
+
+    async def _full_after_all(self) -> None:
+        """It was created, and failed for want of room: the same file again, under another token."""
+        one, run = self.one, self.run
+        said = one.detail.message
+        if one.upstream_id:
+            one.detail.former.append(one.upstream_id)
+        one.upstream_id = None
+        one.token = new_token()
+        one.detail.end_state, one.detail.raw_state, one.detail.outputs = "", None, []
+        one.detail.submitted = one.detail.ended = None
+        one.problems = []
+        if one.input_ref is None and not run.inline:
+            await run.close(one, states.REFUSED, [])
+            return
+        await self.queue_is_full(said)
+
+    async def _halve(self) -> None:
+        """No line was named: the lines are sent again in two halves, until the bad one stands alone."""
+        one, run = self.one, self.run
+        family = one.detail.family or one.id
+        if one.requests <= 1 or await run.store.refusals(family) >= refusal.HALVINGS_MAX:
+            run.task.log(30, f"batch {one.id} was refused: {one.detail.message}")
+            await run.whole(collecting.collect(run, one, [], end_all=True))
+            return
+        run.task.log(30, f"batch {one.id} was refused without naming a line; its halves are sent alone")
+        one.detail.family = family
+        run.split(one, family)
+        await run.close(one, states.REFUSED, [])
+        run.delete_upload(one)
