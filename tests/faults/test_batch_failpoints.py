@@ -21,11 +21,11 @@ ERROR = {"create_5xx": 1}
 
 def cases():
     for name in sorted(STEPS - CANCEL):
-        yield pytest.param(name, {}, id=f"{name}")
-        yield pytest.param(name, LAG, id=f"{name}-lag")
-        yield pytest.param(name, RESET, id=f"{name}-reset")
+        yield pytest.param(name, {}, id=name)
+        yield pytest.param(name, LAG | RESET, id=f"{name}-lag-reset")
         if name in AROUND_CREATE:
-            yield pytest.param(name, LAG | RESET, id=f"{name}-lag-reset")
+            yield pytest.param(name, LAG, id=f"{name}-lag")
+            yield pytest.param(name, RESET, id=f"{name}-reset")
             yield pytest.param(name, ERROR, id=f"{name}-5xx")
 
 
@@ -106,11 +106,13 @@ def test_kill_9(shell, service):
     print(f"seed {seed}: BATCH_INFER_TEST_SEED={seed} repeats it")
     chance = random.Random(seed)
     failing = [f"q {n}:" for n in range(0, KILLED_RECORDS, 67)]
+    endings = ["completed"] * 4 + ["expired", "cancelled"]
     service.control(
-        seed=seed, batch_latency_s=[0.2, 1.5], list_lag_s=0.5, batch_shuffle=True,
+        seed=seed, batch_latency_s=[0.2, 1.5], list_lag_s=0.5, batch_shuffle=True, batch_unknown=1,
+        batch_outcomes=[chance.choice(endings) for _ in range(20)],
         rules=[{"contains": text, "do": "500", "times": 1} for text in failing],
     )  # fmt: skip
-    shell.config(**batch_config(service, limits={"max_batches": 4}))
+    shell.config(**batch_config(service, limits={"max_batches": 4}, max_retry_count=20))
     prompts(shell.workspace / "in.jsonl", KILLED_RECORDS)
     shell.run("-pipeline", "in.jsonl", "-task-id", "A")
 
@@ -144,9 +146,10 @@ def test_kill_9(shell, service):
     out = Outputs(shell.workspace, "A")
     out.check_identity(KILLED_RECORDS)
     assert out.ids == [f"q-{n}" for n in range(KILLED_RECORDS)]
-    assert out.report["attempts"]["retries"] == len(failing)
+    retries = out.report["attempts"]["retries"]
+    assert retries >= len(failing)
     paid = Paid(service)
     paid.check_once()
     assert sorted(paid.billed.values()) == [1] * KILLED_RECORDS
-    assert sum(batch.lines for batch in paid.batches) == KILLED_RECORDS + len(failing)
+    assert sum(batch.lines for batch in paid.batches) == KILLED_RECORDS + retries, "a kill costs none"
     wait_for(lambda: not orphan_uploads(service), "uploads to be reused or deleted")

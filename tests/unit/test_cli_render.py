@@ -141,7 +141,16 @@ class TestEnd:
         ("code", "steps"),
         [
             ("auth", ["once the config is fixed: batch_infer -resume demo -config FILE"]),
-            ("model", ["once the config is fixed: batch_infer -resume demo -config FILE"]),
+            (
+                "model",
+                [
+                    "once it is fixed: batch_infer -resume demo",
+                    (
+                        "or, to run it another way: batch_infer -cancel demo, "
+                        "and submit the input under a new task-id"
+                    ),
+                ],
+            ),
             ("io", ["once the disk is fixed: batch_infer -resume demo"]),
             ("moved", ["to take it over: batch_infer -resume demo"]),
             ("user", ["to go on: batch_infer -resume demo"]),

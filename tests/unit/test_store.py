@@ -88,9 +88,9 @@ async def test_leases(writer, tmp_path):
     await db.grant("l3", 2, "7:1.0", 7.0)
     await db.end_all_leases(8.0, {2: {"answered": 5}})
     assert (await db.totals())["ready"].answered == 5
-    assert await db.reopen_failed(round=1) == 3
+    assert await db.reopen_failed(1) == 3
     assert [r.n for r in await db.page(0, 9, "ready")] == [2, 3]
-    assert await db.reopen_failed(round=2) == 0
+    assert await db.reopen_failed(2) == 0
     assert (await db.facts())["round"] == 1
     await db.close()
 

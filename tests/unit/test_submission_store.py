@@ -210,7 +210,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def retry(self):
         """As `-retry`: failed lines of chunks that are done are open again."""
-        self.wait(self.db.reopen_failed(round=1))
+        self.wait(self.db.reopen_failed(1))
         for n in range(1, self.CHUNKS + 1):
             lines = [line for line in self.where if self.chunk_of(line) == n]
             if all(self.where[line] in ("answered", "error") for line in lines):

@@ -31,6 +31,13 @@ _NAMES = {
     "refused": Text("refused"),
     "dropped": Text("dropped"),
 }
+_COUNTED = (
+    ("waiting", Text("{n} waiting")),
+    ("collecting", Text("{n} being collected")),
+    ("collected", Text("{n} collected")),
+    ("refused", Text("{n} refused")),
+    ("dropped", Text("{n} dropped")),
+)
 # Cells of a table for what the provider says; an id of OpenAI's has 38, a UUID 36.
 _ID_CELLS = 64
 _ID_CELLS_MIN = 12
@@ -52,8 +59,10 @@ def batches(task: Summary, lang: str) -> str:
         return ""
     counted = (
         (_live(found, lang), found.get("live")),
-        (Text("{n} waiting", {"n": numbers.count(found.get("waiting") or 0)}), found.get("waiting")),
-        (Text("{n} collected", {"n": numbers.count(found.get("collected") or 0)}), found.get("collected")),
+        *(
+            (text._replace(params={"n": numbers.count(_n(found, key))}), _n(found, key))
+            for key, text in _COUNTED
+        ),
     )
     parts = [
         [text for text, n in counted if n] or [Text("none yet")],
@@ -62,6 +71,11 @@ def batches(task: Summary, lang: str) -> str:
     ]
     comma, semicolon = Text(", ").render(lang), Text("; ").render(lang)
     return semicolon.join(comma.join(text.render(lang) for text in part) for part in parts if part)
+
+
+def _n(found: Batches, key: str) -> int:
+    value = found.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def paths(task: Summary, lang: str) -> str:

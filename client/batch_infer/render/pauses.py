@@ -23,7 +23,12 @@ _INPUT = (
     Text("restore the input {path}, then: batch_infer -resume {id}"),
     Text("or submit the input as it is now under a new task-id"),
 )
-_BY_CODE |= dict.fromkeys(("auth", "credential", "model", "config"), _CONFIG)
+_OTHER = (
+    _FIXED,
+    Text("or, to run it another way: batch_infer -cancel {id}, and submit the input under a new task-id"),
+)
+_BY_CODE |= dict.fromkeys(("auth", "credential", "config"), _CONFIG)
+_BY_CODE |= dict.fromkeys(("model", "batch_api"), _OTHER)
 _BY_CODE |= dict.fromkeys(("input", "input_changed"), _INPUT)
 
 

@@ -37,7 +37,10 @@ class Batches(TypedDict, total=False):
 
     live: int  # at the provider, not at their end
     waiting: int  # not yet there
+    collecting: int  # at their end, and their results not here yet
     collected: int
+    refused: int
+    dropped: int  # never created
     states: dict[str, int]  # the live ones by the provider's word
     requests: UpstreamCounts  # of the live ones
     enqueued_tokens: int

@@ -41,6 +41,7 @@ _CODES = {
     "disk_full": Text("disk_full"),
     "download": Text("download"),
     "identity": Text("identity"),
+    "late": Text("late"),
     "input": Text("input"),
     "input_changed": Text("input_changed"),
     "io": Text("io"),

@@ -98,7 +98,7 @@ class Capacity:
         """The queue is full: `key` gives its place back. Returns the seconds that all wait."""
         self._held.pop(key, None)
         self._refusals += 1
-        longest = min(FULL_FIRST_S * 2.0 ** (self._refusals - 1), FULL_MAX_S)
+        longest = min(FULL_FIRST_S * 2.0 ** min(self._refusals - 1, 32), FULL_MAX_S)
         wait = max(longest * random.uniform(0.8, 1.2), retry_after or 0.0)  # noqa: S311
         self._full_until = self._clock.monotonic() + wait
         self._said = detail

@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
+from batch_inferd.backends.batch.errors import fitting
 from batch_inferd.backends.batch.provider import Blocked, NotFound, ProviderError, Refused, Unsettled
 from batch_inferd.batches import submission as states
 from batch_inferd.batches.refusal import Refusal
@@ -58,7 +59,7 @@ async def _fetch_one(run: BatchRun, submission: Submission, ref: dict[str, str],
                 return False
             if not isinstance(error, Unsettled | NotFound | Refused):
                 raise
-            wait = min(_RETRY_FIRST_S * 2 ** (failures - 1), _RETRY_MAX_S)
+            wait = min(_RETRY_FIRST_S * 2 ** min(failures - 1, 32), _RETRY_MAX_S)
             run.task.log(
                 30, f"batch {submission.id}: its results cannot be fetched: {error}; again in {wait} s"
             )
@@ -130,10 +131,9 @@ def _params(
         "fallback": "" if end_all else fallback,
         "ms": int(max(0.0, (detail.ended or run.clock.now()) - began) * 1000),
         "problems": [
-            [problem.line, problem.code, problem.message[:500]]
-            for problem in submission.problems
-            if problem.line is not None
-        ][:5000]
+            [problem.line, problem.code, problem.message]
+            for problem in fitting(one for one in submission.problems if one.line is not None)
+        ]
         if refusal is Refusal.LINES
         else [],
         "chunks": [
@@ -176,7 +176,7 @@ async def _commit(run: BatchRun, submission: Submission, result: dict[str, Any],
 
 
 async def _clean(run: BatchRun, submission: Submission, files: list[dict[str, str]]) -> None:
-    """What is not needed any more goes: the fetched files here, our upload there."""
+    """The fetched files, and the packed one, are not needed any more."""
 
     def remove() -> None:
         for file in files:
@@ -185,4 +185,3 @@ async def _clean(run: BatchRun, submission: Submission, files: list[dict[str, st
 
     with contextlib.suppress(OSError):
         await asyncio.to_thread(remove)
-    run.delete_upload(submission)

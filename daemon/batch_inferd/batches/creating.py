@@ -18,7 +18,9 @@ from batch_inferd.backends.batch.provider import (
     Blocked,
     Capacity,
     NotFound,
+    NotSent,
     Refused,
+    Throttled,
     Unsettled,
 )
 from batch_inferd.backends.batch.verdicts import NO_BATCH_API
@@ -55,6 +57,9 @@ class Creation(Step):
         reuse, failures = one.recovered, 0  # before a crash it may have arrived
         while True:
             if run.cancelling:
+                return
+            if self.is_overdue():
+                await self._give_up_waiting()
                 return
             params = {
                 "file": one.detail.file,
@@ -98,12 +103,19 @@ class Creation(Step):
             title=run.title,
         )
 
+        sent = False
+
         async def create() -> BatchStatus:
+            nonlocal sent
+            sent = True
             try:
                 async with asyncio.timeout(_CREATE_S):
                     return await provider.create(order)
             except TimeoutError as error:
                 raise Unsettled(Text("no answer in time")) from error
+            except (NotSent, Throttled):
+                sent = False
+                raise
 
         one.state = states.CREATING
         one.detail.asked = self.clock.now()
@@ -112,6 +124,11 @@ class Creation(Step):
         run.capacity.created()
         try:
             status = await run.reach.call(create)
+        except asyncio.CancelledError:
+            if not sent:  # it only waited for the network: nothing is unsettled
+                one.state = states.UPLOADED
+                await run.save(one)
+            raise
         except Unsettled as error:
             one.state = states.UNSETTLED
             run.task.log(30, f"batch {one.id}: the create was not answered ({error}); the provider is asked")
@@ -138,6 +155,9 @@ class Creation(Step):
         """Wait for a place in the account's queue; False when the task was cancelled meanwhile."""
         one, run = self.one, self.run
         since = self.clock.now()
+        if self.is_overdue():
+            await self._give_up_waiting()
+            return False
         while (full := run.capacity.reserve(self.key, one.detail.tokens, run.api)) is not None:
             if run.cancelling:
                 return False
@@ -173,7 +193,10 @@ class Creation(Step):
         run.capacity.release(self.key)
         self._uploads += 1
         there = await asyncio.to_thread((run.task.directory.path / one.detail.file).exists)
-        if self._uploads > _UPLOADS_MAX or not there:
+        if not there:  # it was at the service once: its lines are packed anew
+            await run.close(one, states.REFUSED, [])
+            return
+        if self._uploads > _UPLOADS_MAX:
             await self.refused_call(error)
             return
         one.state, one.input_ref = states.PACKED, None
@@ -228,7 +251,9 @@ class Creation(Step):
         one = self.one
         former = set(one.detail.former)
         found: list[BatchStatus] = []
-        async for status in provider.recent((one.detail.asked or one.created) - _CLOCKS_S):
+        asked = one.detail.asked or one.created
+        since = 0.0 if asked > self.clock.now() else asked - _CLOCKS_S  # 0: our clock was set back
+        async for status in provider.recent(since):
             if status.id in former:
                 continue
             if status.token == one.token or (
@@ -253,9 +278,9 @@ class Creation(Step):
         raise Halted
 
     async def _give_up_waiting(self) -> None:
-        """Past its deadline in front of a full queue: its records go on online."""
+        """Past its deadline before it was created: its records go on online."""
         one, run = self.one, self.run
-        run.task.log(30, f"batch {one.id} found no room before its deadline: its records go on online")
+        run.task.log(30, f"batch {one.id} was not created before its deadline: its records go on online")
         one.detail.cancel = states.BY_DEADLINE
         one.detail.end_state = BatchState.CANCELLED.value
         await run.whole(collecting.collect(run, one, []))
@@ -267,4 +292,3 @@ class Creation(Step):
         await run.close(one, states.DROPPED, [])
         with contextlib.suppress(OSError):
             await asyncio.to_thread(run.task.directory.unlink, one.detail.file)
-        run.delete_upload(one)

@@ -28,7 +28,8 @@ class Ending(Step):
         elif verdict is Refusal.BLOCKED:
             message = one.detail.message
             await run.close(one, states.REFUSED, [])
-            run.delete_upload(one)
+            if (one.detail.asked or 0.0) < run.began:
+                return  # it was refused before the task went on: whether that was mended shows the next one
             text = Text("the service does not have this model: {message}", {"message": message})
             if cls == "credit":
                 text = Text("no credit, or the quota is spent: {message}", {"message": message})
@@ -57,6 +58,7 @@ class Ending(Step):
         one.token = new_token()
         one.detail.end_state, one.detail.raw_state, one.detail.outputs = "", None, []
         one.detail.submitted = one.detail.ended = None
+        one.detail.ran = False
         one.problems = []
         if one.input_ref is None and not run.inline:
             await run.close(one, states.REFUSED, [])
@@ -75,4 +77,3 @@ class Ending(Step):
         one.detail.family = family
         run.split(one, family)
         await run.close(one, states.REFUSED, [])
-        run.delete_upload(one)

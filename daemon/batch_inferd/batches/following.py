@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from batch_inferd.backends.batch.provider import (
     BatchState,
     BatchStatus,
@@ -13,9 +15,11 @@ from batch_inferd.batches import collecting
 from batch_inferd.batches import submission as states
 from batch_inferd.batches.step import Step
 from batch_inferd.seams.failpoint import failpoint
+from batch_inferd.services.batch_settings import window_hours
 
 _RESULTS_LATE = 5  # looks at a completed batch whose result files are not named yet
-_CANCEL_TRIES = 3
+_CANCEL_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # after cancels that were not answered: a batch costs money
+_WINDOW_GRACE_S = 3600.0  # beyond its end, for a batch in a state that nobody knows
 _GONE_TRIES = 10  # looks at a batch that the service says it does not have
 
 
@@ -29,11 +33,11 @@ class Following(Step):
         gone = late = 0
         while True:
             await self._cancel_if_wanted()
-            if self._is_lost_to_cancel():
-                await self._abandon()
-                return
+            lost = self._is_lost_to_cancel()
+            if lost:
+                run.poller.soon(self.key)
             try:
-                status = await self._look()
+                status = await self._look(patient=lost)
             except NotFound as error:
                 gone += 1
                 run.task.log(30, f"batch {one.id}: the provider does not have {one.upstream_id}: {error}")
@@ -44,6 +48,8 @@ class Following(Step):
             if status is None:
                 continue
             failpoint("batch.polled")
+            if status.unknown and self._is_window_over(status):
+                status = msgspec.structs.replace(status, state=BatchState.EXPIRED)
             gone = 0
             before = one.detail.raw_state
             changed = one.take(status)
@@ -59,6 +65,9 @@ class Following(Step):
                 await run.save(one)
                 failpoint("batch.state_committed")
             run.tell()
+            if lost:  # seen after its time: what it brought by then is not thrown away
+                await self._abandon()
+                return
         run.task.log(
             20,
             f"batch {one.id} ({one.upstream_id}) has ended: {status.raw_state}, "
@@ -72,15 +81,15 @@ class Following(Step):
         run.poller.forget(self.key)
         run.capacity.release(self.key)
 
-    async def _look(self) -> BatchStatus | None:
-        """The next look at the batch; None when something else wants attention first."""
+    async def _look(self, *, patient: bool) -> BatchStatus | None:
+        """The next look at the batch; None when something else wants attention first, unless `patient`."""
         one, run = self.one, self.run
         provider = await run.provider()
         since = one.detail.submitted or one.created
         look = run.poller.look(self.key, one.upstream_id or "", since, run.api, provider)
         due = run.poller.due_in(self.key)
         one.next_look = None if due is None else self.clock.now() + due
-        return await run.within(look, self.next_deadline())
+        return await run.within(look, None if patient else self.next_deadline())
 
     async def _cancel_if_wanted(self) -> None:
         one, run = self.one, self.run
@@ -92,12 +101,12 @@ class Following(Step):
         provider = await run.provider()
         if why == states.BY_DEADLINE:
             run.task.log(30, f"batch {one.id} is past its deadline: it is cancelled, and goes on online")
-        for _ in range(_CANCEL_TRIES):
+        for wait in _CANCEL_WAITS_S:
             try:
                 await run.reach.call(lambda: provider.cancel(one.upstream_id or ""))
             except Unsettled as error:
                 run.task.log(30, f"batch {one.id}: the cancel was not answered: {error}")
-                await self.clock.sleep(1.0)
+                await self.clock.sleep(wait)
             except (Refused, NotFound) as error:
                 run.task.log(30, f"batch {one.id}: the cancel was not accepted: {error}")
                 break
@@ -118,6 +127,12 @@ class Following(Step):
             and one.detail.cancelled_at is not None
             and self.clock.now() >= one.detail.cancelled_at + run.cancel_s
         )
+
+    def _is_window_over(self, status: BatchStatus) -> bool:
+        """Whether a batch in a state that nobody knows cannot run any more."""
+        window = window_hours(self.run.window or "24h") * 3600.0
+        ends = status.expires or (self.one.detail.submitted or self.one.created) + window
+        return self.clock.now() >= ends + _WINDOW_GRACE_S
 
     async def _abandon(self) -> None:
         run = self.run

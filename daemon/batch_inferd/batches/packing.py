@@ -49,6 +49,7 @@ async def choose(run: BatchRun, *, quiet: bool) -> list[ChunkRow]:
 
     `quiet`: nothing else of the task is under way. Raises sqlite3.Error.
     """
+    run.pool_due = None
     cap = cap_of_lines(run)
     fresh = fit(run, await run.store.to_pack(CHUNKS_MAX, left_over=False), cap)
     if fresh:
@@ -57,7 +58,8 @@ async def choose(run: BatchRun, *, quiet: bool) -> list[ChunkRow]:
     now = run.clock.now()
     oldest = min((row.since for row in left if row.since is not None), default=math.inf)
     enough = sum(_lines_of(row) for row in left) >= cap
-    if enough or now - oldest >= POOL_S or (quiet and run.task.input_complete):
+    due = now - oldest >= POOL_S or oldest > now  # the latter: the clock was set back
+    if enough or due or (quiet and run.task.input_complete):
         return fit(run, left, cap)
     run.pool_due = oldest + POOL_S if left else None
     return []
@@ -95,7 +97,7 @@ async def pack(run: BatchRun, rows: list[ChunkRow], half: Half | None = None) ->
         "max_requests": cap,
         "max_bytes": int(api.max_bytes * _SHARE),
         "max_line_bytes": int(api.max_line_bytes * _SHARE),
-        "max_tokens": api.enqueued_tokens,
+        "max_tokens": min((n for n in (api.enqueued_tokens, run.most_tokens) if n is not None), default=None),
         "max_ranges": RANGES_MAX,
         "max_files": FILES_MAX,
         "chunks": [chunk_params(row, live, half) for row in rows],

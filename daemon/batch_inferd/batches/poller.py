@@ -12,7 +12,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from batch_inferd.backends.batch.provider import BatchStatus, ProviderError, Unsettled
+from batch_inferd.backends.batch.provider import BatchStatus, Unsettled
 
 if TYPE_CHECKING:
     from batch_inferd.backends.batch.api import BatchApi
@@ -27,6 +27,7 @@ _ALONE_EVERY = 10
 _TOGETHER = 0.25  # of its interval, which a look may be early
 _GROWTH = 1.5
 _AT_ONCE = 4
+_FOUND_S = 1.0
 
 
 class _Watch:
@@ -68,7 +69,10 @@ class Poller:
             watch.interval = api.poll_first_s
             expected = key in self._expected
             self._expected.discard(key)
-            watch.at = self._clock.monotonic() + (api.poll_min_s if expected else self._jittered(watch, api))
+            wait = api.poll_min_s if expected else self._jittered(watch, api)
+            if self._clock.now() - since > wait:  # it was found live, and may have ended long ago
+                wait = min(wait, _FOUND_S)
+            watch.at = self._clock.monotonic() + wait
         watch.api, watch.provider = api, provider
         watch.waiting = asyncio.get_running_loop().create_future()
         self._start()
@@ -164,7 +168,7 @@ class Poller:
 
         try:
             return await self._reach.call(pages)
-        except ProviderError:
+        except Exception:  # noqa: BLE001  also of a provider whose task has just been stopped
             return {}  # whatever it is, the calls for single batches meet it too
 
     async def _retrieve(self, watch: _Watch) -> None:

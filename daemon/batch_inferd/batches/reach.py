@@ -24,6 +24,11 @@ _FIRST_S, _MAX_S = 0.5, 30.0
 _HOLD_S, _HOLD_MAX_S = 2.0, 120.0
 
 
+def _grown(first: float, failures: int, most: float) -> float:
+    # Bounded: after a day without a network there are thousands of failures.
+    return min(first * 2.0 ** min(failures - 1, 32), most)
+
+
 class _Again(Exception):  # noqa: N818
     """Nothing came of it: try again after the wait."""
 
@@ -41,6 +46,7 @@ class Reach:
         self._retry_at = 0.0  # monotonic
         self._hold_until = 0.0  # monotonic
         self._throttles = 0
+        self.listeners: set[Callable[[Text | None], None]] = set()  # told why it is down; None: it is back
 
     async def call(self, make: Callable[[], Awaitable[T]]) -> T:
         """The result of `make()`, called again for as long as nothing can be sent or it is throttled.
@@ -53,9 +59,9 @@ class Reach:
                 if self.down is None:
                     return await self._try(make)
                 async with self._one:
-                    if self.down is not None:
+                    if self.down is not None:  # else it is back: all go at once
                         await self._sleep_until(self._retry_at)
-                    return await self._try(make)
+                        return await self._try(make)
             except _Again:
                 continue
 
@@ -71,7 +77,7 @@ class Reach:
         except Throttled as error:
             self._back()
             self._throttles += 1
-            wait = min(_HOLD_S * 2 ** (self._throttles - 1), _HOLD_MAX_S) * random.uniform(0.75, 1.25)  # noqa: S311
+            wait = _grown(_HOLD_S, self._throttles, _HOLD_MAX_S) * random.uniform(0.75, 1.25)  # noqa: S311
             self._hold_until = self._clock.monotonic() + max(wait, error.retry_after or 0.0)
             raise _Again from error
         except Exception:
@@ -82,18 +88,26 @@ class Reach:
         return value
 
     def _lost(self, error: NotSent) -> None:
-        if self.down is None:
-            self.since = self._clock.now()
+        news = self.down is None
         self.down = network_text(error)
+        if news:
+            self.since = self._clock.now()
+            self._tell()
         self._failures += 1
-        wait = min(_FIRST_S * 2 ** (self._failures - 1), _MAX_S) * random.uniform(0.5, 1.0)  # noqa: S311
+        wait = _grown(_FIRST_S, self._failures, _MAX_S) * random.uniform(0.5, 1.0)  # noqa: S311
         self._retry_at = self._clock.monotonic() + wait
         self.next_try = self._clock.now() + wait
 
     def _back(self) -> None:
-        self.down = None
+        if self.down is not None:
+            self.down = None
+            self._tell()
         self.next_try = None
         self._failures = 0
+
+    def _tell(self) -> None:
+        for listener in tuple(self.listeners):
+            listener(self.down)
 
     async def _sleep_until(self, at: float) -> None:
         left = at - self._clock.monotonic()

@@ -34,14 +34,15 @@ def judge(submission: Submission, plan: RequestPlan) -> tuple[Refusal, str]:
     detail, problems = submission.detail, submission.problems
     if detail.end_state != BatchState.FAILED.value:
         return Refusal.RAN, ""
-    if any(is_full(problem, plan) for problem in problems):
+    ran = bool(detail.completed) or (detail.completed is None and "output" in dict(detail.outputs))
+    if not ran and any(is_full(problem, plan) for problem in problems):
         return Refusal.FULL, ""
     if detail.outputs or detail.ran or (problems and {one.code.lower() for one in problems} <= _INTERNAL):
         return Refusal.RAN, ""
     blocked = {failures.batch_problem_class(problem.code, problem.message, plan) for problem in problems}
     if len(blocked) == 1 and (cls := blocked.pop()):
         return Refusal.BLOCKED, cls
-    if any(problem.line is not None for problem in problems):
+    if any(problem.line is not None and problem.line <= detail.requests for problem in problems):
         return Refusal.LINES, ""
     return Refusal.HALVE, ""
 

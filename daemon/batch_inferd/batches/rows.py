@@ -10,6 +10,7 @@ import msgspec
 from batch_infer.protocol.text import Text
 from batch_inferd.batches import submission as states
 from batch_inferd.batches.submission import LOSS_WARNING_S, Detail
+from batch_inferd.store.submissions import CLOSED
 
 if TYPE_CHECKING:
     from batch_inferd.batches.run import BatchRun
@@ -41,18 +42,33 @@ def _row(run: BatchRun, row: SubmissionRow, chunks: list[int], chunk_count: int)
         "chunks": chunks,
         "chunk_count": chunk_count,
         "created": detail.submitted or row.created,
-        "age_s": round((ended or now) - (detail.submitted or row.created), 1),
+        "age_s": round(_until(row, detail, now) - (detail.submitted or row.created), 1),
         "expires": detail.expires,
-        "left_s": round(detail.expires - now, 1) if detail.expires is not None and ended is None else None,
+        "left_s": round(detail.expires - now, 1)
+        if detail.expires is not None and ended is None and live is not None and live.upstream_id
+        else None,
         "ended": ended,
         "next_look": live.next_look if live is not None and live.state == states.LIVE else None,
-        "waiting": live.wait.to_json() if live is not None and live.wait is not None else None,
+        "waiting": _row_waits(run, live),
         "results": detail.results,
         "round": detail.round,
         "url": detail.url,
         "model": detail.model,
-        "message": detail.message or None,
+        "message": detail.message[:500] or None,
     }
+
+
+def _until(row: SubmissionRow, detail: Detail, now: float) -> float:
+    """The end of its age: now, while it has not ended."""
+    return detail.ended or (row.updated if row.state in CLOSED else now)
+
+
+def _row_waits(run: BatchRun, live: Submission | None) -> dict[str, Any] | None:
+    if live is None:
+        return None
+    if live.wait is not None:
+        return live.wait.to_json()
+    return _network(run) if run.task.running or run.cancelling else None
 
 
 def shown_state(one: Submission) -> str:
@@ -76,8 +92,11 @@ def batches(run: BatchRun) -> dict[str, Any]:
     looks = [one.next_look for one in live if one.next_look is not None]
     return {
         "live": len(live),
-        "waiting": len(run.open) - len(live),
+        "waiting": sum(one.state in states.BEFORE_LIVE for one in run.open.values()),
+        "collecting": sum(one.state == states.ENDED for one in run.open.values()),
         "collected": run.collected,
+        "refused": run.refused,
+        "dropped": run.dropped,
         "states": dict(names.most_common(10)),
         "requests": {
             "total": sum(one.detail.requests for one in live),
@@ -96,42 +115,53 @@ def waits(run: BatchRun) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     if (lost := _lost_at(run)) is not None:
         text = Text("results that are not fetched by then may be gone at the provider")
-        found["retention"] = {"code": "retention", "text": text.to_wire(), "since": None, "next_try": lost}
-    if not (run.task.running or run.cancelling):
-        return list(found.values())  # it rests: it waits for nothing else
+        found["retention"] = _entry("retention", text, lost)
+    live = sum(one.state == states.LIVE for one in run.open.values())
+    if not (run.task.running or run.task.cancelling):  # it rests: it waits for nothing else
+        if live:
+            text = Text(
+                "batches that run on at the provider: {n}; fetched once the task goes on", {"n": live}
+            )
+            found["batches"] = _entry("batches", text)
+        return list(found.values())
     for one in run.open.values():
         if one.wait is not None and one.wait.code not in found:
             found[one.wait.code] = one.wait.to_json()
-    reach = run.reach if run.task.plan is not None else None
-    if reach is not None and reach.down is not None:
-        text = Text(
-            "the network is down: {detail}; waiting, and going on by itself when it returns",
-            {"detail": reach.down},
-        )
-        entry = {"code": "network", "text": text.to_wire(), "since": reach.since, "next_try": reach.next_try}
-        found["network"] = entry
+    if (down := _network(run)) is not None:
+        found["network"] = down
     if run.cancelling and run.open:
-        text = Text("waiting for the provider's last word on {n} batches", {"n": len(run.open)})
-        found["cancel"] = {
-            "code": "cancel",
-            "text": text.to_wire(),
-            "since": None,
-            "next_try": run.cancel_until,
-        }
-    live = sum(one.state == states.LIVE for one in run.open.values())
-    if live and not run.cancelling:
-        text = Text("{n} batches run at the provider", {"n": live})
-        looks = [one.next_look for one in run.open.values() if one.next_look is not None]
-        found["batches"] = {
-            "code": "batches",
-            "text": text.to_wire(),
-            "since": None,
-            "next_try": None if not looks else min(looks),
-        }
+        text = Text("batches whose last state the provider has yet to tell: {n}", {"n": len(run.open)})
+        found["cancel"] = _entry("cancel", text)
+    elif live:
+        found["batches"] = _entry("batches", Text("batches that run at the provider: {n}", {"n": live}))
     if run.pool_due is not None and not run.open:
-        text = Text("leftover records are pooled into one batch")
-        found["pool"] = {"code": "pool", "text": text.to_wire(), "since": None, "next_try": run.pool_due}
+        found["pool"] = _entry("pool", Text("leftover records are pooled into one batch"))
     return list(found.values())
+
+
+def late_wait(late: int) -> dict[str, Any]:
+    """What a cancelled task says of batches that had not ended."""
+    text = Text(
+        "batches that had not ended, or could not be cancelled: {n}; they may still cost money, "
+        "and what they bring is fetched and merged when they end",
+        {"n": late},
+    )
+    return _entry("late", text)
+
+
+def _entry(code: str, text: Text, next_try: float | None = None) -> dict[str, Any]:
+    return {"code": code, "text": text.to_wire(), "since": None, "next_try": next_try}
+
+
+def _network(run: BatchRun) -> dict[str, Any] | None:
+    reach = run.reach if run.task.plan is not None else None
+    if reach is None or reach.down is None:
+        return None
+    text = Text(
+        "the network is down: {detail}; waiting, and going on by itself when it returns",
+        {"detail": reach.down},
+    )
+    return {"code": "network", "text": text.to_wire(), "since": reach.since, "next_try": reach.next_try}
 
 
 def _lost_at(run: BatchRun) -> float | None:

@@ -24,6 +24,7 @@ from batch_inferd.batches import submission as states
 from batch_inferd.batches.life import Life
 from batch_inferd.batches.packing import Half
 from batch_inferd.batches.submission import Submission
+from batch_inferd.batches.uploads import Uploads
 from batch_inferd.scheduling.jobs import FolderGone, JobLost
 from batch_inferd.store.submissions import CLOSED, SubmissionStore
 from batch_inferd.store.taskdb import disk_errno
@@ -45,6 +46,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 AHEAD = 4  # submissions that are packed and not created yet
 FOLDER = "batches"
+_FORGET_S = 30.0  # for the cancels of a task that was removed
+_DELETE_S = 15.0  # at the end of a task, for uploads to be deleted
 _BRIEF_S = 5.0  # a stop waits so long for the answer to a create
 _LOOK_S = 1.0  # between two looks for chunks that became ready without a word
 
@@ -62,13 +65,16 @@ class BatchRun:
         self.pool_due: float | None = None  # wall time at which leftovers have waited long enough
         self.allowed: set[int] = set()  # unsettled submissions that a person said to create again
         self.collected = 0  # submissions whose results are home
+        self.refused = self.dropped = 0  # submissions that came to nothing
         self.answered = 0  # records answered by batches
         self.cancel_until: float | None = None  # wall time
         self.left_open = 0  # submissions that had not ended when the task was cancelled
+        self.most_tokens: int | None = None  # of a submission, where the service's limit was found out
+        self.late_tries = 0  # to collect what ended after the cancel, in vain
         self._lives: dict[int, asyncio.Task[None]] = {}
         self._works: set[asyncio.Task[Any]] = set()  # not to be broken off
         self._brief: set[asyncio.Task[Any]] = set()  # to be broken off only after a moment
-        self._errands: set[asyncio.Task[None]] = set()  # nobody waits for them
+        self._uploads = Uploads(self)
         self._halves: deque[Half] = deque()
         self._main: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -77,6 +83,9 @@ class BatchRun:
         self._provider_version = 0
         self._error: BaseException | None = None
         self._allow = False
+        self._listening: Reach | None = None
+        self.began = 0.0  # wall time of the last start
+        self._stops = 0  # under way: nothing is started then
 
     # what it goes by
 
@@ -167,16 +176,27 @@ class BatchRun:
     # life
 
     def start(self) -> None:
-        """Run, if it does not run yet."""
+        """Run, if it does not run yet. Nothing while it is being stopped."""
+        if self._stops:
+            return
         if self._main is None or self._main.done():
             self.stopping = False
+            self.began = self.clock.now()
+            self.cancelling = self.task.cancelling
             self._main = asyncio.create_task(self._run(), name=f"batches-{self.task.id}")
         self.wake()
 
     async def stop(self) -> None:
         """End all calls. What writes journals is let finish; batches upstream run on."""
         self.stopping = True
-        running = [self._main, *self._lives.values(), *self._errands]
+        self._stops += 1
+        try:
+            await self._stop()
+        finally:
+            self._stops -= 1
+
+    async def _stop(self) -> None:
+        running = [self._main, *self._lives.values()]
         for job in running:
             if job is not None and job is not asyncio.current_task():
                 job.cancel()
@@ -194,11 +214,16 @@ class BatchRun:
         self._main = None
         self._lives.clear()
         for one in self.open.values():
-            if one.state in states.UNCREATED:
+            if one.state in states.UNCREATED or one.state == states.ENDED:
                 self.capacity.release(self.key(one))
             else:
                 self.poller.forget(self.key(one))  # its place in the queue stays taken
+            one.step = ""
         self._halves.clear()
+        if self._listening is not None:
+            self._listening.listeners.discard(self._on_network)
+            self._listening = None
+        await self._uploads.stop()
         provider, self._provider = self._provider, None
         if provider is not None:
             await provider.close()
@@ -207,7 +232,7 @@ class BatchRun:
         """The plan was replaced: calls go by the new one, perhaps to another address."""
         if self._main is not None and not self._main.done():
             await self.stop()
-            self.start()
+            self.task.wake()  # it starts again with the driver's next step
 
     def allow_unsettled(self) -> None:
         """A person says that what is unsettled, and cannot be asked for, is to be created again."""
@@ -218,9 +243,8 @@ class BatchRun:
         self._wake.set()
 
     async def finish(self) -> None:
-        """All is collected: give what nobody waits for a moment, then end."""
-        if self._errands:
-            await self.within(asyncio.wait(set(self._errands)), _BRIEF_S)
+        """All is collected: give the deletion of uploads a moment, then end."""
+        await self._uploads.finish(_DELETE_S)
         await self.stop()
 
     async def finish_cancelled(self, seconds: float, *, only_ended: bool = False) -> None:
@@ -248,23 +272,32 @@ class BatchRun:
             if self._error:
                 raise self._error
             self.left_open = len(self.open)
+            await self._uploads.finish(_DELETE_S)
         finally:
             await self.stop()
             self.stopping = False
 
     async def cancel_upstream(self) -> None:
         """The task's folder is gone: ask the provider to end its batches, as far as it hears us."""
+        await self.stop()
         live = [one.upstream_id for one in self.open.values() if one.state == states.LIVE and one.upstream_id]
+        files = [one.input_ref for one in self.open.values() if one.input_ref]
         for one in self.open.values():
             self.capacity.release(self.key(one))
-        if not live or self.task.plan is None:
-            await self.stop()
+        if not (live or files) or self.task.plan is None:
             return
         provider = make_provider(self.plan, self.clock)
-        await self.stop()
-        for batch_id in live:
+
+        async def cancel(batch_id: str) -> None:
             with contextlib.suppress(ProviderError, NotSent):
                 await provider.cancel(batch_id)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORGET_S):  # the watcher of all tasks waits for it
+                await asyncio.gather(*map(cancel, live))
+                for ref in files if self.api.delete_input else ():
+                    with contextlib.suppress(ProviderError, NotSent):
+                        await provider.delete_upload(ref)
         await provider.close()
 
     async def look_late(self) -> bool:
@@ -299,6 +332,8 @@ class BatchRun:
 
     async def _load(self) -> None:
         """Read what is open from task.db, and remove files that belong to nothing."""
+        self._listening = self.reach
+        self._listening.listeners.add(self._on_network)
         self.open.clear()
         for row, lines in await self.store.open():
             one = Submission.from_row(row, lines)
@@ -315,10 +350,14 @@ class BatchRun:
             self.task.log(30, f"the provider may remove results that are not fetched yet, from {when} on")
         needed = {one.detail.file for one in self.open.values()}
         await asyncio.to_thread(self._tidy, needed)
+        await self._uploads.load()
 
     async def count(self) -> None:
         """Know how many submissions were collected, and what they brought. Raises sqlite3.Error."""
-        self.collected = (await self.store.totals()).get(states.COLLECTED, 0)
+        totals = await self.store.totals()
+        self.collected = totals.get(states.COLLECTED, 0)
+        self.refused = totals.get(states.REFUSED, 0)
+        self.dropped = totals.get(states.DROPPED, 0)
         self.answered = (await self.store.results())["answered"]
 
     def _tidy(self, needed: set[str]) -> None:
@@ -407,7 +446,9 @@ class BatchRun:
     # what lives ask for
 
     async def job(self, kind: str, params: dict[str, Any], name: str | None = None) -> dict[str, Any]:
-        """A job's result. See `Jobs.run`."""
+        """A job's result. See `Jobs.run`. Raises JobLost at once while it is being stopped."""
+        if self.stopping:
+            raise JobLost(f"a {kind} job comes too late")
         return await self.task.context.dispatcher.jobs.run(self.task, kind, params, name=name)
 
     async def whole(self, work: Coroutine[Any, Any, T], *, brief: bool = False) -> T:
@@ -439,10 +480,14 @@ class BatchRun:
         self.tell()
 
     async def close(self, one: Submission, state: str, ends: list[ChunkEnd]) -> None:
-        """Commit the end of a submission; its lines are free. Raises sqlite3.Error."""
+        """Commit the end of a submission, whole; its lines are free. Raises sqlite3.Error."""
         if state not in CLOSED:
             raise ValueError(state)
+        await self.whole(self._close(one, state, ends))
+
+    async def _close(self, one: Submission, state: str, ends: list[ChunkEnd]) -> None:
         before, one.state = one.state, state
+        one.detail.upload_left = one.input_ref is not None and self.api.delete_input
         try:
             changes = await self.store.close(
                 one.id, **one.columns(), lines=one.lines, ends=ends, now=self.clock.now()
@@ -450,9 +495,13 @@ class BatchRun:
         except BaseException:
             one.state = before
             raise
+        if one.detail.upload_left and one.input_ref is not None:
+            self._uploads.add(one.id, one.input_ref)
         self.open.pop(one.id, None)
         self._lives.pop(one.id, None)
         self.collected += state == states.COLLECTED
+        self.refused += state == states.REFUSED
+        self.dropped += state == states.DROPPED
         self.answered += (one.detail.results or {}).get("answered", 0)
         self.capacity.release(self.key(one))
         self.changed(changes)
@@ -469,6 +518,13 @@ class BatchRun:
     def tell(self) -> None:
         """Tell whoever watches."""
         self.task.changed()
+
+    def _on_network(self, down: Text | None) -> None:
+        if down is not None:
+            self.task.log(logging.WARNING, f"no connection: {down}; the task waits for it")
+        else:
+            self.task.log(logging.INFO, "the connection is back")
+        self.tell()
 
     def lost_at(self) -> float | None:
         """The wall time at which the provider may remove the first results that are not here yet."""
@@ -493,21 +549,6 @@ class BatchRun:
             self.tell()
         else:
             self.task.context.dispatcher.blocked(self.task.account, self.task, cls, text)
-
-    def delete_upload(self, one: Submission) -> None:
-        """Remove our upload at the provider, some time; nobody waits for it."""
-        ref = one.input_ref
-        if ref is None or not self.api.delete_input:
-            return
-
-        async def delete() -> None:
-            with contextlib.suppress(ProviderError, NotSent):
-                await (await self.provider()).delete_upload(ref)
-
-        errand = asyncio.create_task(delete())
-        self._errands.add(errand)
-        errand.add_done_callback(self._errands.discard)
-        errand.add_done_callback(_seen)
 
     def key(self, one: Submission) -> str:
         """A submission's name among those of all tasks."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from batch_inferd.batches.submission import Submission
 
 _RETRY_FIRST_S, _RETRY_MAX_S = 1.0, 300.0
+_ALONE_MAX = 6  # refusals, about an hour, of a batch that is alone in the account's queue
 
 
 class Halted(Exception):  # noqa: N818  said of the life
@@ -33,7 +34,7 @@ class Step:
 
     async def rest_after(self, what: str, error: Exception, failures: int) -> None:
         """Wait after a failed call, longer each time; from the second failure on it is shown."""
-        wait = min(_RETRY_FIRST_S * 2 ** (failures - 1), _RETRY_MAX_S)
+        wait = min(_RETRY_FIRST_S * 2 ** min(failures - 1, 32), _RETRY_MAX_S)
         detail = error.text if isinstance(error, ProviderError) else Text("{error}", {"error": str(error)})
         self.run.task.log(30, f"batch {self.one.id}: {what}: {error}; again in {wait:.0f} s")
         if failures > 1:
@@ -43,9 +44,19 @@ class Step:
         await self.clock.sleep(wait)
 
     async def queue_is_full(self, said: str, retry_after: float | None = None) -> None:
-        """Give the place in the queue back; the next try waits for minutes."""
+        """Give the place in the queue back; the next try waits for minutes.
+
+        What finds no room though nothing else of the account is there may never find it: it is halved.
+        """
         one, run = self.one, self.run
         wait = run.capacity.refused(self.key, said, retry_after)
+        one.detail.alone = 0 if run.capacity.batches else one.detail.alone + 1
+        if one.detail.alone > (0 if one.detail.depth else _ALONE_MAX) and one.requests > 1:
+            run.task.log(30, f"batch {one.id} finds no room in an empty queue ({said}): its halves are sent")
+            run.most_tokens = max(1, one.detail.tokens // 2)
+            run.split(one, one.detail.family)
+            await run.close(one, states.REFUSED, [])
+            return
         run.task.log(30, f"batch {one.id}: the account's queue is full ({said}); again in {wait:.0f} s")
         one.state = states.UPLOADED
         await run.save(one)
@@ -55,7 +66,7 @@ class Step:
         one, run = self.one, self.run
         if error.code == NO_BATCH_API:
             text = Text(
-                "the service has no Batch API here ({detail}); set backend: online, or mend the base URL",
+                "no batches can be made here: {detail}",
                 {"detail": error.text},
             )
             await run.task.pause(Reason("batch_api", text))

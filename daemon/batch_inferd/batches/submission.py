@@ -35,6 +35,7 @@ REFUSED = "refused"
 DROPPED = "dropped"
 
 UNCREATED = frozenset({PACKED, UPLOADED})
+BEFORE_LIVE = frozenset({PACKED, UPLOADED, CREATING, UNSETTLED})
 MAYBE_CREATED = frozenset({CREATING, UNSETTLED})
 
 LOSS_WARNING_S = 7 * 86400.0  # before results are removed at the provider, people are told
@@ -54,6 +55,7 @@ class Detail(msgspec.Struct):
     depth: int = 0  # how often its lines were halved since a refusal that named none
     family: int = 0  # the submission that was halved first; 0: none
     former: list[str] = []  # upstream batches of this submission that came to nothing
+    alone: int = 0  # times in a row that the queue was full although nothing else of ours was in it
     raw_state: str | None = None
     total: int | None = None
     completed: int | None = None
@@ -69,6 +71,7 @@ class Detail(msgspec.Struct):
     cancelled_at: float | None = None
     message: str = ""  # what the provider says of a batch that failed
     results: dict[str, int] | None = None
+    upload_left: bool = False  # closed, and our upload is still at the provider
 
 
 class Wait:

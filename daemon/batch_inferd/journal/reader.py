@@ -79,7 +79,7 @@ class ChunkState:
     """All that a chunk's journals hold, as it matters in one round."""
 
     round: int
-    terminals: dict[int, Kind] = field(default_factory=dict)  # line -> how it ended
+    terminals: dict[int, Kind] = field(default_factory=dict)  # line -> how it ended, in the newest round
     open_lines: dict[int, LineState] = field(default_factory=dict)  # only lines with failed attempts
     retries: int = 0  # charged attempts, of all rounds
     failures: Counter[str] = field(default_factory=Counter)  # failed attempts by class, of all rounds
@@ -89,6 +89,7 @@ class ChunkState:
     extras: int = 0  # terminal records beside the one that counts
     quarantined: int = 0  # damaged lines; their records are done again
     torn: int = 0  # journals whose last line was cut short
+    newer: dict[int, int] = field(default_factory=dict, repr=False)  # round of a failure later than `round`
 
     @property
     def answered(self) -> int:
@@ -186,9 +187,13 @@ def _take(state: ChunkState, scanned: Scanned) -> None:
             state.tokens_out += answer.tokens_out or 0
             state.tokens_unknown += answer.tokens_in is None or answer.tokens_out is None
         case Failure() | Missing() as ended if ended.round >= state.round:
-            if ended.line in state.terminals:
+            kind = state.terminals.get(ended.line)
+            if kind is not None:
                 state.extras += 1
-                return
+                if kind == "answer" or ended.round <= state.newer.get(ended.line, state.round):
+                    return
+            if ended.round > state.round:
+                state.newer[ended.line] = ended.round
             state.terminals[ended.line] = "error" if isinstance(ended, Failure) else "missing"
         case Attempt() as attempt:
             state.retries += attempt.charged

@@ -29,13 +29,17 @@ class Sealed(NamedTuple):
 
 
 class MergeChunk(NamedTuple):
-    """A chunk as the database knows it: number and first line from 1, lines, bytes, counts if it is done."""
+    """A chunk as the database knows it: number and first line from 1, lines, bytes, counts if it is done.
+
+    `opened` is the round that opened it last: what failed in an earlier one has not ended. None: the task's.
+    """
 
     chunk: int
     first_line: int
     lines: int
     bytes: int
     sealed: Sealed | None
+    opened: int | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +107,7 @@ class ChunkMerger:
         self, row: MergeChunk, lines: Lines, terminals: Terminals, source: int, journals: Journals
     ) -> Counts:
         counts = Counts()
+        first_round = self.round if row.opened is None else row.opened
         for index in range(len(lines)):
             kind = terminals.kind[index]
             if lines.blank[index]:
@@ -111,7 +116,8 @@ class ChunkMerger:
                     self.problems.add(row.chunk, row.first_line + index, "terminal_of_blank_line")
                 continue
             counts.input += 1
-            if kind not in (NONE, ANSWER) and terminals.round[index] != self.round and not self.cancelled:
+            of_now = self.cancelled or first_round <= terminals.round[index] <= self.round
+            if kind not in (NONE, ANSWER) and not of_now:
                 kind = NONE  # it failed in an earlier round, and did not end in this one
             if what := terminals.double(index):
                 self.problems.add(row.chunk, row.first_line + index, what)

@@ -7,6 +7,7 @@ import errno
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from batch_infer.protocol.errors import ProtocolError
 from batch_inferd.backends.batch.provider import error_from_wire
 
 if TYPE_CHECKING:
@@ -88,19 +89,20 @@ class Jobs:
         """Send a job to a worker that knows the task's plan."""
         job.worker = worker
         task = job.task
-        worker.send(
-            "job",
-            {
-                "job": job.id,
-                "kind": job.kind,
-                "task": task.uuid,
-                "task_id": task.id,
-                "task_dir": str(task.directory.path),
-                "task_dir_id": list(task.directory.identity),
-                "plan_version": plan_version,
-                "params": job.params,
-            },
-        )
+        message = {
+            "job": job.id,
+            "kind": job.kind,
+            "task": task.uuid,
+            "task_id": task.id,
+            "task_dir": str(task.directory.path),
+            "task_dir_id": list(task.directory.identity),
+            "plan_version": plan_version,
+            "params": job.params,
+        }
+        try:
+            worker.send("job", message)
+        except ProtocolError as error:  # a bug; a job that was never sent would be waited for in vain
+            job.done.set_exception(RuntimeError(f"a {job.kind} job cannot be sent: {error}"))
 
     def load(self, worker: WorkerProcess) -> int:
         """How many jobs a worker has."""

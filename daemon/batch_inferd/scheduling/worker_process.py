@@ -80,6 +80,8 @@ class WorkerProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=None,
             start_new_session=True,
+            # glibc gives every thread a heap of its own, and what a job frees there serves no other job.
+            env={"MALLOC_ARENA_MAX": "1"} | os.environ,
         )
         self.pid = self._process.pid
         self.started = start_token(self.pid) or ""

@@ -72,10 +72,11 @@ MIGRATIONS: tuple[str, ...] = (
     """
     -- For tasks that run as upstream batches. `packed`: lines in live submissions; `since`: when its open
     -- lines were left over by earlier submissions, NULL for a chunk that was never packed; `path`: 'online'
-    -- where the open lines are finished by online calls.
+    -- where the open lines are finished by online calls. `opened`: the `-retry` round that opened it last.
     ALTER TABLE chunks ADD COLUMN packed INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE chunks ADD COLUMN since REAL;
     ALTER TABLE chunks ADD COLUMN path TEXT NOT NULL DEFAULT '';
+    ALTER TABLE chunks ADD COLUMN opened INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX submissions_open ON submissions (id) WHERE state NOT IN ('collected', 'refused', 'dropped');
     CREATE INDEX leases_open ON leases (chunk) WHERE ended IS NULL;
     """,

@@ -155,6 +155,26 @@ class SubmissionStore:
 
         return await self._db.read(work)
 
+    async def uploads_left(self) -> list[tuple[int, str]]:
+        """Closed submissions whose upload is still at the provider, with its reference."""
+
+        def work(db: sqlite3.Connection) -> list[tuple[int, str]]:
+            query = (
+                f"SELECT id, input_file_id FROM submissions WHERE state IN {CLOSED} "  # noqa: S608
+                "AND input_file_id IS NOT NULL AND json_extract(detail, '$.upload_left') "
+                "ORDER BY id LIMIT 10000"
+            )
+            return db.execute(query).fetchall()
+
+        return await self._db.read(work)
+
+    async def upload_deleted(self, submission: int) -> None:
+        """The upload of a closed submission is gone."""
+        query = (
+            "UPDATE submissions SET detail = json_set(detail, '$.upload_left', json('false')) WHERE id = ?"
+        )
+        await self._db.write(lambda db: db.execute(query, (submission,)))
+
     async def live_lines(self, chunks: Iterable[int]) -> Lines:
         """The lines of these chunks that live submissions hold."""
 

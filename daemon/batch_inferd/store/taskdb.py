@@ -38,7 +38,8 @@ class Closed(sqlite3.ProgrammingError):
 class ChunkRow(NamedTuple):
     """A row of `chunks`; counts are those of the current round as last reported.
 
-    `packed`, `since` and `path` belong to tasks that run as batches, see `store.submissions`.
+    `packed`, `since` and `path` belong to tasks that run as batches, see `store.submissions`; `opened` is
+    the `-retry` round that opened it last.
     """
 
     n: int
@@ -60,6 +61,7 @@ class ChunkRow(NamedTuple):
     packed: int = 0
     since: float | None = None
     path: str = ""
+    opened: int = 0
 
     @property
     def open(self) -> int:
@@ -249,16 +251,19 @@ class TaskDB:
 
         await self.write(work)
 
-    async def reopen(self, chunks: list[int], **facts: Any) -> None:
+    async def reopen(self, chunks: list[int], round_number: int, **facts: Any) -> None:
         """Make some chunks ready again, whose journals do not add up: their gaps are done again."""
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany("UPDATE chunks SET state = 'ready' WHERE n = ?", [(n,) for n in chunks])
+            query = "UPDATE chunks SET state = 'ready', opened = ? WHERE n = ?"
+            db.executemany(query, [(round_number, n) for n in chunks])
             set_facts_in(db, facts)
 
         await self.write(work)
 
-    async def reopen_failed(self, ranges: Sequence[tuple[int, int]] | None = None, **facts: Any) -> int:
+    async def reopen_failed(
+        self, round_number: int, ranges: Sequence[tuple[int, int]] | None = None, **facts: Any
+    ) -> int:
         """`-retry`: chunks with failed or missing records are ready again. Returns those records.
 
         `ranges` chooses among the chunks: (first, last), inclusive; None is all.
@@ -271,12 +276,12 @@ class TaskDB:
                 query = f"SELECT coalesce(sum(error + missing), 0) FROM chunks WHERE {chosen}"  # noqa: S608
                 count += db.execute(query, (first, last)).fetchone()[0]
                 db.execute(
-                    "UPDATE chunks SET state = 'ready', error = 0, missing = 0, since = NULL, path = '' "  # noqa: S608
-                    f"WHERE {chosen}",
-                    (first, last),
+                    "UPDATE chunks SET state = 'ready', error = 0, missing = 0, since = NULL, path = '', "  # noqa: S608
+                    f"opened = ? WHERE {chosen}",
+                    (round_number, first, last),
                 )
             if count:
-                set_facts_in(db, facts)
+                set_facts_in(db, {**facts, "round": round_number})
             return int(count)
 
         return int(await self.write(work))

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 _GRACE_S = 10.0  # how long calls in flight may still answer
 _PAGE = 64
-_AGAIN_S = 60.0
+_BLOCKED_S = 600.0
+_AGAIN_S, _AGAIN_MAX_S = 60.0, 6 * 3600.0  # between two tries, each of which merges all of the task
 
 
 async def close(task: Task) -> None:
     """Wait for what is under way, then give every open record its terminal. Raises OSError, sqlite3.Error."""
+    if task.batch is not None:
+        task.batch.cancelling = True  # nothing is created any more, also while leases end
     await _wait_for_leases(task, _GRACE_S)
     if task.leases:
         task.context.dispatcher.end_task(task, "abort")
@@ -60,8 +63,13 @@ async def _close_batches(task: Task, batch: BatchRun) -> None:
         late = len(await batch.store.open())
     else:
         only_ended = bool(task.facts.get("late"))  # the others were waited for once
-        await batch.finish_cancelled(batch.cancel_s, only_ended=only_ended)
-        late = batch.left_open
+        if only_ended and task.facts.get("late_round") != task.round:
+            late = len(await batch.store.open())  # their lines have ended in this round: they get another one
+        else:
+            await batch.finish_cancelled(batch.cancel_s, only_ended=only_ended)
+            late = batch.left_open
+    if late:
+        task.log(logging.WARNING, f"{late} batches have not ended: they may still cost money{_why(task)}")
     task.trouble = None
     await task.db.set_facts(late=late)
     task.facts["late"] = late
@@ -72,10 +80,19 @@ async def look_late(task: Task, batch: BatchRun) -> None:
     task.log(
         logging.INFO, f"{task.facts['late']} batches had not ended when it was cancelled: they are followed"
     )
+    while not await _look(task, batch):
+        await task.context.clock.sleep(_BLOCKED_S)  # a refused key may be accepted again
+
+
+async def _look(task: Task, batch: BatchRun) -> bool:
+    """False when nothing came of it, and it is worth another look."""
     try:
         async with task.opened():
-            if await batch.look_late():
-                await task.context.clock.sleep(_AGAIN_S)  # they could not be collected just now
+            if await batch.look_late():  # they could not be collected just now
+                await task.context.clock.sleep(min(_AGAIN_S * 2.0 ** min(batch.late_tries, 32), _AGAIN_MAX_S))
+                batch.late_tries += 1
+            else:
+                batch.late_tries = 0
             ended = [one for one in batch.open.values() if one.state == ENDED]
             chunks = sorted({chunk for one in ended for chunk in one.lines})
             none_left = not batch.open
@@ -84,8 +101,9 @@ async def look_late(task: Task, batch: BatchRun) -> None:
                 if none_left:
                     await task.db.set_facts(late=0)
                     task.facts["late"] = 0
-                return
-            facts = states.AGAIN | {"cancel": True, "round": task.round + 1}
+                return none_left
+            again = {"cancel": True, "round": task.round + 1, "late_round": task.round + 1}
+            facts = states.AGAIN | again | {"late": task.facts["late"]}
             await batch.store.reopen(chunks, **facts)
             failpoint("batch.late_opened")
             task.log(logging.INFO, f"{len(ended)} batches have ended after the cancel: they are collected")
@@ -95,5 +113,10 @@ async def look_late(task: Task, batch: BatchRun) -> None:
             await task.supply.reset()
     except (OSError, sqlite3.Error) as error:
         task.log(logging.ERROR, f"late results cannot be collected: {error}")
-        return
+        return True
     task.go_on_closing()
+    return True
+
+
+def _why(task: Task) -> str:
+    return f" ({task.trouble.text})" if task.trouble is not None else ""

@@ -145,7 +145,7 @@ def _merge_chunk(row: ChunkRow) -> MergeChunk:
     sealed = None
     if row.state == "done":
         sealed = Sealed(row.records, row.answered, row.error, row.missing, row.blank)
-    return MergeChunk(row.n, row.first_line, row.lines, row.bytes, sealed)
+    return MergeChunk(row.n, row.first_line, row.lines, row.bytes, sealed, row.opened)
 
 
 def _check_there(task: Task) -> None:

@@ -61,9 +61,16 @@ class Registry:
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs)
-        for task in list(self.tasks.values()):
+
+        async def end(task: Task) -> None:
             await task.stop()
             await task.close()
+
+        # Together: each may wait a moment for the answer to a create.
+        ends = (end(task) for task in self.tasks.values())
+        for error in await asyncio.gather(*ends, return_exceptions=True):
+            if error is not None:
+                _log.error("a task did not end in order", exc_info=error)
 
     def _names(self) -> list[str]:
         chunks = self.context.workspace.chunks

@@ -42,4 +42,4 @@ class Room:
         return room_errno(directory, size) is None
 
     def _wait(self) -> float:
-        return float(min(FIRST_S * 2 ** max(0, self._failures - 1), MAX_S))
+        return float(min(FIRST_S * 2 ** min(max(0, self._failures - 1), 32), MAX_S))

@@ -30,6 +30,7 @@ AGAIN: dict[str, Any] = {
     "ended": None,
     "identity": None,
     "cancel": False,
+    "late": 0,
 }
 
 # Reasons that mend themselves: a client that waits goes on waiting.

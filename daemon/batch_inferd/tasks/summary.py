@@ -25,6 +25,7 @@ def summary(task: Task) -> dict[str, Any]:
     left = max(0, expected - terminal)
     waiting = _waiting(task)
     offline = any(entry["code"] == "network" for entry in waiting)
+    guess = task.running and not offline and task.batch is None  # a batch comes all at once, some time
     share = 1.0 if task.state == states.COMPLETED else (terminal / expected if expected else 0.0)
     return {
         "schema": 1,
@@ -34,7 +35,7 @@ def summary(task: Task) -> dict[str, Any]:
         "counts": counts,
         "retries": progress.total("retries"),
         "rate_per_s": round(rate, 2),
-        "eta_s": round(left / rate, 1) if rate and left and task.running and not offline else None,
+        "eta_s": round(left / rate, 1) if rate and left and guess else None,
         "cost": None,
         "backend": task.backend,
         "uuid": task.uuid,
@@ -88,6 +89,8 @@ def _waiting(task: Task) -> list[dict[str, Any]]:
         found.append(task.trouble.to_json() | {"since": None, "next_try": None})
     if task.batch is not None and task.state not in states.ENDED:
         found += rows.waits(task.batch)
+    if task.state == states.CANCELLED and task.facts.get("late"):
+        found.append(rows.late_wait(int(task.facts["late"])))
     if not task.running:
         return found
     account = dispatcher.account(task.account).waiting_text(task.context.clock.monotonic())

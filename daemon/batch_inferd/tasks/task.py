@@ -209,7 +209,7 @@ class Task:
         state = states.RUNNING if self.state == states.PAUSED else self.state
         await self.set_state(state, None, cancel=True)
         failpoint("cancel.committed")
-        self.log(30, "cancelled: calls in flight may still finish")
+        self.log(30, "cancelled: what is in flight may still finish")
         self.context.dispatcher.end_task(self, "drain")
         self.start()
 
@@ -218,7 +218,7 @@ class Task:
 
         `chunks`: only those of these chunks, (first, last) inclusive.
         """
-        count = await self.db.reopen_failed(chunks, round=self.round + 1, **states.AGAIN)
+        count = await self.db.reopen_failed(self.round + 1, chunks, **states.AGAIN)
         if count:
             failpoint("retry.committed")
             self.facts["round"] = self.round + 1
@@ -230,7 +230,7 @@ class Task:
         """After a failed identity: chunks that did not add up are run again; only their gaps are sent."""
         chunks = list(self.facts.get("problem_chunks", ()))
         doubles = await in_thread(lambda: closing.quarantine_doubles(self, chunks))
-        await self.db.reopen(chunks, **states.AGAIN)
+        await self.db.reopen(chunks, self.round, **states.AGAIN)
         self.log(20, f"{len(chunks)} chunks are gone through again; {doubles} double records set aside")
         await self._reopened()
 
@@ -345,7 +345,7 @@ class Task:
                 continue
             if self.cancelling:  # it cannot pause: it tries again to end, less and less often
                 troubles += 1
-                await self.rest_or_wake(min(_TROUBLE_S * 2 ** (troubles - 1), _TROUBLE_MAX_S))
+                await self.rest_or_wake(min(_TROUBLE_S * 2 ** min(troubles - 1, 32), _TROUBLE_MAX_S))
 
     async def _step(self) -> bool:
         """Do the next thing; False when the driver's work is over."""
@@ -359,6 +359,8 @@ class Task:
         if self.state == states.PAUSED:
             if self.batch is not None:
                 await self.batch.stop()
+            if self.state != states.PAUSED:
+                return True  # it was told to go on while that took its time
             if self.leases:
                 await self._wake.wait()
                 return True
@@ -379,7 +381,9 @@ class Task:
 
     def look_late(self) -> None:
         """If it was cancelled before its batches had ended: collect what they bring in the end."""
-        if self.batch is not None and self.facts.get("late") and (self._late is None or self._late.done()):
+        if self.batch is None or self.plan is None or not self.facts.get("late"):
+            return
+        if self._late is None or self._late.done():
             self._late = asyncio.create_task(cancelled.look_late(self, self.batch), name=f"late-{self.id}")
 
     def go_on_closing(self) -> None:

@@ -13,12 +13,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
 from batch_infer.protocol.text import Text
 from batch_inferd.backends.transport import NotSent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Blocker = Literal["auth", "credit", "model"]
 _BLOCKERS: dict[str, Blocker] = {"auth": "auth", "credit": "credit", "model": "model"}
@@ -31,6 +35,23 @@ class BatchProblem(msgspec.Struct, frozen=True):
     message: str
     line: int | None = None
     param: str = ""
+
+
+_WIRE_BYTES = 400_000  # of problems in one message of a pipe, which takes a megabyte
+_WIRE_TEXT = 500  # characters of one
+
+
+def fitting(problems: Iterable[BatchProblem]) -> list[BatchProblem]:
+    """The first of them, shortened: as many as a message surely holds. The others will be told again."""
+    found: list[BatchProblem] = []
+    room = _WIRE_BYTES
+    for problem in problems:
+        short = msgspec.structs.replace(problem, message=problem.message[:_WIRE_TEXT])
+        room -= len(json.dumps(msgspec.to_builtins(short)))
+        if room < 0:
+            break
+        found.append(short)
+    return found
 
 
 class ProviderError(Exception):
@@ -111,7 +132,7 @@ class Refused(ProviderError):  # noqa: N818
 
     def to_wire(self) -> dict[str, Any]:
         """See ProviderError."""
-        problems = [msgspec.to_builtins(problem) for problem in self.problems]
+        problems = [msgspec.to_builtins(problem) for problem in fitting(self.problems)]
         return super().to_wire() | {"code": self.code, "status": self.status, "problems": problems}
 
 

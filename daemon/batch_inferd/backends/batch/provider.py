@@ -99,6 +99,7 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[BatchProblem] = []  # of its validation, at most 50,000
     token: str | None = None  # of the order it was created with
     input_ref: str | None = None
+    unknown: bool = False  # nobody knows its state
 
 
 class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):

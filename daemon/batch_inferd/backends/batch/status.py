@@ -58,7 +58,8 @@ def read_status(
     raw_state = data.get("status") or data.get("state")
     if not found or not isinstance(raw_state, str):
         return None
-    state = _STATE_OF.get(raw_state.strip().lower().replace("-", "_").replace(" ", "_"), BatchState.RUNNING)
+    known = _STATE_OF.get(raw_state.strip().lower().replace("-", "_").replace(" ", "_"))
+    state = known or BatchState.RUNNING
     created = when(data.get("created_at"))
     total, completed, failed = _counts(data)
     return BatchStatus(
@@ -75,6 +76,7 @@ def read_status(
         problems=read_problems(data.get("errors") or data.get("error"), clean),
         token=_token(data.get("metadata")),
         input_ref=text_of(data.get("input_file_id")),
+        unknown=known is None,
     )
 
 

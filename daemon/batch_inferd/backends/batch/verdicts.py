@@ -100,6 +100,10 @@ class Judge:
             status, answer.headers, answer.body, self._plan, now, self._redactor.data
         )
         text = self.text(call, self._redactor.text(verdict.message))
+        if (
+            call.creates and status >= 500
+        ):  # also with Retry-After: what stands before it may say so, too late
+            return Unsettled(text)
         if verdict.action is Action.BLOCK:
             return Blocked(text, _BLOCKERS.get(verdict.cls, "auth"), verdict.retry_after)
         if verdict.action is Action.THROTTLE:

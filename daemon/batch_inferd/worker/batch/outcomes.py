@@ -288,6 +288,8 @@ class Outcomes:
         self._counts.missing += 1
 
     def _note(self, number: int, line: LineState, verdict: Verdict, *, ended: bool, charged: int) -> None:
+        if verdict.cls == "cancelled" and not charged and not ended:
+            return  # we did that: one line on the batch says it
         self._counts.note(
             Note(self._chunk, number, line.attempts + 1, verdict.cls, verdict.message, ended, charged)
         )
