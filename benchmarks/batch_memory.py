@@ -1,9 +1,10 @@
 """Peak memory of the daemon and its workers while a large task goes through upstream batches.
 
-    python benchmarks/batch_memory.py [--lines 1000000] [--json]
+    python benchmarks/batch_memory.py [--lines 1000000] [--chunk LINES] [--json]
 
-Two tasks, one with a tenth of the lines, each in a workspace of its own and with the same chunks: memory
-that does not grow with a task gives a ratio near 1. The test service runs beside it with its latency off.
+Two tasks, one with a tenth of the lines, each in a workspace of its own and with chunks of the same size: a
+hundredth of the larger task, so that both have more of them than are worked on at a time. Memory that does
+not grow with a task gives a ratio near 1. The test service runs beside it with its latency off.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import psutil
 from batch_inferd.testing.batch_ledger import read_batches
 from batch_inferd.testing.process import start_service
 
-CHUNKS = 20  # of the larger task; 50,000 lines each with a million
+CHUNKS = 100  # of the larger task; 10,000 lines each with a million
 PADDING = "x" * 200
 
 
@@ -109,8 +110,7 @@ def one_task(folder: Path, lines: int, chunk: int) -> dict[str, Any]:
     return {"lines": lines, "batches": batches, "lines_per_s": round(lines / seconds), **peaks}
 
 
-def measure(lines: int) -> dict[str, Any]:
-    chunk = max(1, lines // CHUNKS)
+def measure(lines: int, chunk: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         tenth = one_task(Path(folder) / "tenth", lines // 10, chunk)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,9 +127,10 @@ def measure(lines: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--chunk", type=int, help="lines_per_chunk; a hundredth of the lines when absent")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = measure(options.lines)
+    found = measure(options.lines, options.chunk or max(1, options.lines // CHUNKS))
     if options.json:
         print(json.dumps(found))
         return

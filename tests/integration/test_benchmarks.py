@@ -34,7 +34,7 @@ def test_memory_of_batches_stays_flat():
     found = run("batch_memory.py", "--lines", "50000", timeout=280)
     small, large = found["tasks"]
     assert (small["lines"], large["lines"]) == (5_000, 50_000)
-    assert (small["batches"], large["batches"]) == (2, 20)
-    # A million lines keep within 10 % (docs/performance.md); so small a task also measures how long it ran.
-    assert found["ratio"] < 1.3, found
+    assert (small["batches"], large["batches"]) == (10, 100)
+    # A million lines keep within 10 % (docs/performance.md); in small tasks a few megabytes are noise.
+    assert found["ratio"] < 1.25, found
     assert large["lines_per_s"] > 100, found

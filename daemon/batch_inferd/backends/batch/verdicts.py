@@ -100,9 +100,8 @@ class Judge:
             status, answer.headers, answer.body, self._plan, now, self._redactor.data
         )
         text = self.text(call, self._redactor.text(verdict.message))
-        if (
-            call.creates and status >= 500
-        ):  # also with Retry-After: what stands before it may say so, too late
+        # Also with Retry-After: what stands before the service may say so when the batch was made already.
+        if call.creates and status >= 500 and status not in _NO_ROUTE:
             return Unsettled(text)
         if verdict.action is Action.BLOCK:
             return Blocked(text, _BLOCKERS.get(verdict.cls, "auth"), verdict.retry_after)
