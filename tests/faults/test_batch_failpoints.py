@@ -6,7 +6,7 @@ import random
 import pytest
 
 from batch_inferd.seams.failpoint import FAILPOINTS
-from batch_kit import Paid, batch_config, orphan_uploads, submissions, wait_for_live
+from batch_kit import Paid, batch_config, submissions, uploads_left, wait_for_live
 from harness import Outputs, Shell, kill, prompts, wait_for
 
 RECORDS = 60
@@ -72,7 +72,7 @@ def test_exit_once(workspace, service, tmp_path, name, trouble):
     assert out.report["attempts"]["retries"] == 1
     check_no_second_batch(shell, service, batches=4)  # three chunks, and the record that failed once
     assert sorted(Paid(service).billed.values()) == [1] * RECORDS
-    wait_for(lambda: not orphan_uploads(service), "uploads to be reused or deleted")
+    wait_for(lambda: not uploads_left(service), "uploads to be deleted")
 
 
 @pytest.mark.parametrize("name", sorted(CANCEL))
@@ -150,4 +150,4 @@ def test_kill_9(shell, service):
     paid.check_once()
     assert sorted(paid.billed.values()) == [1] * KILLED_RECORDS
     assert sum(batch.lines for batch in paid.batches) == KILLED_RECORDS + retries, "a kill costs none"
-    wait_for(lambda: not orphan_uploads(service), "uploads to be reused or deleted")
+    wait_for(lambda: not uploads_left(service), "uploads to be deleted")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from lying_proxy import LyingProxy
 
 from batch_kit import Paid, batch_config, submissions
 from harness import Outputs, prompts, read_lines
@@ -93,6 +94,36 @@ def test_nothing_but_another_way(shell, service, fault):
     assert len(quarantined(shell)) == sums["unknown"] + sums["duplicate"]
     for name in ("unknown", "duplicate", "unreadable"):
         assert out.report["batches"][name] == sums[name]
+
+
+LIES = {
+    "a page of a gateway": lambda body: b"<html><body>Please log in</body></html>",
+    "nothing": lambda body: b"",
+    "half of it, to the middle of a line": lambda body: body[: len(body) // 2],
+    "half of it, to the end of a line": lambda body: body[: body.index(b"\n", len(body) // 2) + 1],
+}
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_a_download_that_is_wrong_and_whole_is_fetched_again(shell, service, what):
+    """200, and as long as it says: yet it has fewer results than the service has counted."""
+    proxy = LyingProxy(service.port, LIES[what], times=4)
+    try:
+        config = batch_config(service, max_retry_count=0)
+        config["model"]["domain"] = f"http://127.0.0.1:{proxy.server_address[1]}/v1"
+        shell.config(**config)
+        prompts(shell.workspace / "in.jsonl", RECORDS)
+        shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", timeout=100)
+        assert proxy.left == 0
+    finally:
+        proxy.close()
+    out = Outputs(shell.workspace, "A")
+    out.check_identity(RECORDS)
+    all_answered(out)
+    paid = Paid(service)
+    paid.check_once()
+    assert len(paid.batches) == 3
+    assert not quarantined(shell)
 
 
 @pytest.mark.parametrize("form", ["response_null", "no_response", "with_response"])

@@ -79,7 +79,10 @@ def test_a_cancelled_batch_that_ends_later_is_collected_on_the_next_start(shell,
     wait_for(lambda: all(batch.ended for batch in Paid(service).batches), "their end")
     paid = Paid(service).billed.total()
     assert paid > 10
-    wait_for(lambda: len(outputs(shell).output) == paid, "the late results")
+    # Four files are renamed one after the other.
+    wait_for(
+        lambda: len((o := outputs(shell)).output) == o.report["counts"]["output"] == paid, "late results"
+    )
     out = outputs(shell)
     out.check_identity(60)
     assert shell.status("A")["state"] == "cancelled"

@@ -243,3 +243,36 @@ async def test_a_look_that_fails_is_only_late_and_one_that_is_refused_is_told():
     with pytest.raises(NotFound):
         await job
     looks.close()
+
+
+async def test_a_place_that_nobody_looks_at_lapses_with_its_window():
+    clock = ManualClock()
+    capacity = Capacity(clock)
+    api = BatchApi(max_in_flight=1)
+    capacity.adopt("paused", 10)
+    capacity.rest("paused", 7200.0)
+    assert capacity.reserve("other", 1, api) is not None
+    await clock.advance(7000.0)
+    capacity.adopt("paused", 10)  # it went on: its place does not lapse
+    await clock.advance(1000.0)
+    assert capacity.reserve("other", 1, api) is not None
+    capacity.rest("paused", -5.0)
+    await clock.advance(601.0)
+    assert capacity.reserve("other", 1, api) is None
+
+
+async def test_looks_that_fail_again_and_again_are_shown():
+    clock = ManualClock()
+    provider, looks = Provider(), poller(clock)
+    provider.error = Unsettled(Text("HTTP 500"))
+    job = asyncio.create_task(looks.look("k", "b", clock.now(), API, provider))
+    await settle()
+    for _ in range(200):
+        await clock.advance(1.0)
+    assert str(looks.trouble("k")) == "HTTP 500"
+    provider.error = None
+    for _ in range(80):
+        await clock.advance(1.0)
+    assert (await job).id == "b"
+    assert looks.trouble("k") is None
+    looks.close()

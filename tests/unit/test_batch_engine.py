@@ -70,7 +70,11 @@ class FakeTask:
         self.waker = asyncio.Event()
         account = SimpleNamespace(credit_back=lambda: None)
         dispatcher = SimpleNamespace(
-            jobs=Jobs(lambda: None), wake=lambda: None, account=lambda _: account, blocked=lambda *_: None
+            stopping=False,
+            jobs=Jobs(lambda: None),
+            wake=lambda: None,
+            account=lambda _: account,
+            blocked=lambda *_: None,
         )
         self.context = SimpleNamespace(clock=clock, upstreams=Upstreams(clock), dispatcher=dispatcher)
 

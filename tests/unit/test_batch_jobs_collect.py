@@ -167,6 +167,16 @@ class TestOddResults:
         ]
         assert texts == ["hi", "hi"]
 
+    def test_an_answer_is_kept_that_comes_after_an_error_of_its_id(self, desk):
+        add(desk, 1)
+        lines = [failed(1, "server_error"), result(1), result(1, body=answer_body("again"))]
+        found = desk.collect(desk.results(*lines), submission="7")
+        assert sums(found) == {"answered": 1, "duplicate": 2}
+        (entry,) = desk.folder.records("answer").values()
+        assert entry["rec"]["response"]["body"]["choices"][0]["message"]["content"] == "hi"
+        aside = (desk.path / found["quarantine"]).read_bytes()
+        assert aside == lines[0] + b"\n" + lines[2] + b"\n"
+
     def test_each_run_begins_the_quarantine_anew(self, desk):
         add(desk, 1)
         file = desk.results(result(1), result(5))

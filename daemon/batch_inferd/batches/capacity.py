@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FULL_FIRST_S, FULL_MAX_S = 60.0, 1800.0
 _HOUR_S = 3600.0
+_REST_S = 600.0
 
 
 class Full:
@@ -35,6 +36,7 @@ class Capacity:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._held: dict[str, int] = {}  # submission -> tokens
+        self._lapse: dict[str, float] = {}  # monotonic: places of batches that nobody looks at
         self._creates: deque[float] = deque()
         self._refusals = 0
         self._full_until = 0.0
@@ -54,10 +56,18 @@ class Capacity:
     def adopt(self, key: str, tokens: int) -> None:
         """A batch that was found live takes its place, whatever the limits."""
         self._held[key] = tokens
+        self._lapse.pop(key, None)
+
+    def rest(self, key: str, seconds: float) -> None:
+        """Nobody looks at this batch for now: its place is its own until its window of `seconds` is over."""
+        if key in self._held:
+            self._lapse[key] = self._clock.monotonic() + max(seconds, _REST_S)
 
     def reserve(self, key: str, tokens: int, api: BatchApi) -> Full | None:
         """Take a place, or say why there is none now."""
         now = self._clock.monotonic()
+        for other in [other for other, at in self._lapse.items() if at <= now]:
+            self.release(other)
         if key in self._held:
             return None
         if now < self._full_until:
@@ -86,6 +96,7 @@ class Capacity:
 
     def release(self, key: str) -> None:
         """A batch has ended, or was not created: others may find room, also in a queue that was full."""
+        self._lapse.pop(key, None)
         if self._held.pop(key, None) is not None:
             self._full_until = 0.0
             self._tell()

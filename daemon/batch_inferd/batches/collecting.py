@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILES = {"output": "output", "errors": "errors"}
 _RETRY_FIRST_S, _RETRY_MAX_S = 1.0, 120.0
-_GONE_TRIES = 8  # a result file that is not there yet may come; then it never will
+_GONE_TRIES = 20  # over half an hour: a result file that is not there yet may come; then it never will
 
 
 async def fetch(run: BatchRun, submission: Submission) -> list[dict[str, str]]:
@@ -80,9 +80,11 @@ async def collect(
     refusal: Refusal = Refusal.RAN,
     *,
     end_all: bool = False,
-) -> None:
+    least: int = 0,
+) -> int | None:
     """Journal the results and close the submission. `end_all`: every line without a result ends as an error.
 
+    Files with results of fewer than `least` lines are left alone; how many there are is returned then.
     Raises OSError, sqlite3.Error, FolderGone.
     """
     while True:
@@ -90,18 +92,22 @@ async def collect(
         async with run.working_on(chunks):
             rows = {row.n: row for row in await run.store.chunks(chunks)}
             params = _params(run, submission, files, refusal, rows, end_all=end_all)
+            params["least"] = least
             try:
                 result = await run.job("collect", params)
             except JobLost:
                 if run.stopping:
                     raise
                 continue
+            if "short" in result:
+                return int(result["short"])
             await _commit(run, submission, result, refusal)
             break
     await _clean(run, submission, files)
     blocked = result.get("blocked")
     if blocked is not None:
         run.blocked(str(blocked["cls"]), Text.from_wire(blocked["text"]), submission)
+    return None
 
 
 def _params(

@@ -86,6 +86,8 @@ class Creation(Step):
 
     async def create(self) -> None:
         """Wait for a place in the account's queue, and create the batch."""
+        if self.run.task.context.dispatcher.stopping:
+            raise Halted  # the daemon is ending: nothing new begins
         if await self._place():
             # A stop waits for the answer for a moment: it saves the watching of the provider's list.
             await self.run.whole(self._send_create(), brief=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from batch_infer.protocol.text import Text
 from batch_inferd.backends.batch.provider import BatchState, NotFound, Refused, Unsettled
 from batch_inferd.batches import collecting, refusal
@@ -11,6 +9,8 @@ from batch_inferd.batches import submission as states
 from batch_inferd.batches.refusal import Refusal
 from batch_inferd.batches.step import Step
 from batch_inferd.batches.submission import new_token
+
+_FETCHES = 5  # of files that have fewer results than the service says; then it is believed that they are all
 
 
 class Ending(Step):
@@ -33,20 +33,46 @@ class Ending(Step):
             text = Text("the service does not have this model: {message}", {"message": message})
             if cls == "credit":
                 text = Text("no credit, or the quota is spent: {message}", {"message": message})
-            if one.saw_end:  # else it was said before a rest, and may be mended: the lines are sent again
-                run.blocked(cls, text, one)
+            run.blocked(cls, text, one)
         elif verdict is Refusal.HALVE:
             await self._halve()
         else:
-            files = await collecting.fetch(run, one)
-            await run.whole(collecting.collect(run, one, files, verdict))
+            await self._bring_home(verdict)
         one.step = ""
+
+    async def _bring_home(self, verdict: Refusal) -> None:
+        """Fetch and journal the results; files with fewer than the service counted are fetched again.
+
+        Something on the way may answer in the service's place, and it may not have written all yet.
+        """
+        one, run = self.one, self.run
+        counted = (one.detail.completed or 0) + (
+            (one.detail.failed or 0) if one.detail.end_state == BatchState.COMPLETED.value else 0
+        )
+        for tries in range(1, _FETCHES + 1):
+            least = min(counted, one.requests) if one.detail.outputs and tries < _FETCHES else 0
+            files = await collecting.fetch(run, one)
+            short = await run.whole(collecting.collect(run, one, files, verdict, least=least))
+            if short is None:
+                return
+            text = Text("{found} of {input} results are in its files", {"found": short, "input": least})
+            await self.rest_after("fetching its results", Unsettled(text), tries)
 
     async def _ask_for_problems(self) -> None:
         provider = await self.run.provider()
-        with contextlib.suppress(Unsettled, NotFound, Refused):
-            status = await self.run.reach.call(lambda: provider.retrieve(self.one.upstream_id or ""))
-            self.one.problems = status.problems
+        failures = 0
+        while True:
+            try:
+                status = await self.run.reach.call(lambda: provider.retrieve(self.one.upstream_id or ""))
+            except Unsettled as error:
+                failures += 1
+                await self.rest_after("asking why it failed", error, failures)
+            except (NotFound, Refused):
+                return
+            else:
+                self.one.problems = status.problems
+                self.one.wait = None
+                return
 
     async def _full_after_all(self) -> None:
         """It was created, and failed for want of room: the same file again, under another token."""

@@ -20,7 +20,7 @@ from batch_inferd.services.batch_settings import window_hours
 _RESULTS_LATE = 5  # looks at a completed batch whose result files are not named yet
 _CANCEL_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # after cancels that were not answered: a batch costs money
 _WINDOW_GRACE_S = 3600.0  # beyond its end, for a batch in a state that nobody knows
-_GONE_TRIES = 10  # looks at a batch that the service says it does not have
+_GONE_TRIES = 30  # looks at a batch that the service says it does not have
 
 
 class Following(Step):
@@ -73,7 +73,6 @@ class Following(Step):
             f"batch {one.id} ({one.upstream_id}) has ended: {status.raw_state}, "
             f"{status.completed} of {status.total} done, {status.failed} failed",
         )
-        one.saw_end = True
         one.state = states.ENDED
         one.detail.ended = one.detail.ended or self.clock.now()
         await run.save(one)

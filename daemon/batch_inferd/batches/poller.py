@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from batch_inferd.backends.batch.provider import BatchStatus, Unsettled
 
 if TYPE_CHECKING:
+    from batch_infer.protocol.text import Text
     from batch_inferd.backends.batch.api import BatchApi
     from batch_inferd.backends.batch.provider import BatchProvider
     from batch_inferd.batches.reach import Reach
@@ -28,6 +29,7 @@ _TOGETHER = 0.25  # of its interval, which a look may be early
 _GROWTH = 1.5
 _AT_ONCE = 4
 _FOUND_S = 1.0
+_TROUBLE_FROM = 3  # failed looks in a row
 
 
 class _Watch:
@@ -38,6 +40,8 @@ class _Watch:
         self.at = 0.0  # monotonic
         self.looks = 0
         self.state = ""
+        self.failures = 0
+        self.trouble: Text | None = None
         self.waiting: asyncio.Future[BatchStatus] | None = None
         self.api: BatchApi | None = None
         self.provider: BatchProvider | None = None
@@ -177,7 +181,9 @@ class Poller:
             return
         try:
             status = await self._reach.call(lambda: provider.retrieve(watch.batch_id))
-        except Unsettled:
+        except Unsettled as error:
+            watch.failures += 1
+            watch.trouble = error.text if watch.failures >= _TROUBLE_FROM else None
             self._next(watch)  # a look that failed is only late
         except Exception as error:  # noqa: BLE001  it belongs to who waits
             self._next(watch)
@@ -186,7 +192,13 @@ class Poller:
         else:
             self._deliver(watch, status)
 
+    def trouble(self, key: str) -> Text | None:
+        """What the service says again and again instead of an answer."""
+        watch = self._watches.get(key)
+        return None if watch is None else watch.trouble
+
     def _deliver(self, watch: _Watch, status: BatchStatus) -> None:
+        watch.failures, watch.trouble = 0, None
         if status.raw_state != watch.state:
             watch.state = status.raw_state
             watch.interval = 0.0  # it moves: look again soon

@@ -68,7 +68,16 @@ def _row_waits(run: BatchRun, live: Submission | None) -> dict[str, Any] | None:
         return None
     if live.wait is not None:
         return live.wait.to_json()
-    return _network(run) if run.task.running or run.cancelling else None
+    if not (run.task.running or run.cancelling):
+        return None
+    return _network(run) or _trouble(run, live)
+
+
+def _trouble(run: BatchRun, one: Submission) -> dict[str, Any] | None:
+    said = run.poller.trouble(run.key(one)) if run.task.plan is not None else None
+    if said is None:
+        return None
+    return _entry("service", Text("the service does not answer as it should: {detail}", {"detail": said}))
 
 
 def shown_state(one: Submission) -> str:
@@ -125,8 +134,9 @@ def waits(run: BatchRun) -> list[dict[str, Any]]:
             found["batches"] = _entry("batches", text)
         return list(found.values())
     for one in run.open.values():
-        if one.wait is not None and one.wait.code not in found:
-            found[one.wait.code] = one.wait.to_json()
+        wait = one.wait.to_json() if one.wait is not None else _trouble(run, one)
+        if wait is not None:
+            found.setdefault(wait["code"], wait)
     if (down := _network(run)) is not None:
         found["network"] = down
     if run.cancelling and run.open:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +47,7 @@ _log = logging.getLogger(__name__)
 AHEAD = 4  # submissions that are packed and not created yet
 FOLDER = "batches"
 _FORGET_S = 30.0  # for the cancels of a task that was removed
+_LOST_MAX = 10
 _DELETE_S = 15.0  # at the end of a task, for uploads to be deleted
 _BRIEF_S = 5.0  # a stop waits so long for the answer to a create
 _LOOK_S = 1.0  # between two looks for chunks that became ready without a word
@@ -83,6 +84,7 @@ class BatchRun:
         self._provider_version = 0
         self._error: BaseException | None = None
         self._allow = False
+        self._lost: Counter[str] = Counter()  # jobs in a row whose worker ended
         self._listening: Reach | None = None
         self.began = 0.0  # wall time of the last start
         self._stops = 0  # under way: nothing is started then
@@ -217,7 +219,8 @@ class BatchRun:
             if one.state in states.UNCREATED or one.state == states.ENDED:
                 self.capacity.release(self.key(one))
             else:
-                self.poller.forget(self.key(one))  # its place in the queue stays taken
+                self.poller.forget(self.key(one))
+                self.capacity.rest(self.key(one), (one.detail.expires or 0.0) - self.clock.now())
             one.step = ""
         self._halves.clear()
         if self._listening is not None:
@@ -449,7 +452,17 @@ class BatchRun:
         """A job's result. See `Jobs.run`. Raises JobLost at once while it is being stopped."""
         if self.stopping:
             raise JobLost(f"a {kind} job comes too late")
-        return await self.task.context.dispatcher.jobs.run(self.task, kind, params, name=name)
+        try:
+            result = await self.task.context.dispatcher.jobs.run(self.task, kind, params, name=name)
+        except JobLost:
+            if not self.stopping:
+                self._lost[kind] += 1
+                if self._lost[kind] > _LOST_MAX:
+                    raise RuntimeError(f"{self._lost[kind]} workers in a row ended in a {kind} job") from None
+                await self.clock.sleep(min(0.1 * 2.0 ** self._lost[kind], 30.0))
+            raise
+        del self._lost[kind]
+        return result
 
     async def whole(self, work: Coroutine[Any, Any, T], *, brief: bool = False) -> T:
         """Do something that a stop does not break off (`brief`: not at once)."""

@@ -75,7 +75,6 @@ class Step:
         one.detail.message = str(error)
         one.problems = list(error.problems)
         one.state = states.ENDED
-        one.saw_end = True
         await run.save(one)
 
     def next_deadline(self) -> float | None:

@@ -120,7 +120,6 @@ class Submission:
         self.next_look: float | None = None  # wall time
         self.recovered = False  # read from task.db: an earlier life may have been broken off anywhere
         self.step = ""  # what is being done: uploading, collecting …
-        self.saw_end = False  # it ended since the task's engine was started last
 
     @classmethod
     def from_row(cls, row: SubmissionRow, lines: Lines) -> Submission:

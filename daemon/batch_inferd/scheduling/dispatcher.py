@@ -77,7 +77,7 @@ class Dispatcher:
         self._failures = 0
         self._respawn_at = 0.0
         self.failed_spawn: Text | None = None
-        self._stopping = False
+        self.stopping = False
 
     # tasks
 
@@ -130,7 +130,7 @@ class Dispatcher:
 
     async def stop(self, mode: str, grace_s: float) -> None:
         """End all workers (`drain`: calls in flight may finish within `grace_s`), then the loop."""
-        self._stopping = True
+        self.stopping = True
         await asyncio.gather(*(worker.stop(mode, grace_s) for worker in list(self.workers)))
         if self._background:
             await asyncio.wait(set(self._background))
@@ -156,7 +156,7 @@ class Dispatcher:
 
     async def _round(self) -> None:
         self._wake.clear()
-        if self._stopping:
+        if self.stopping:
             return
         now = self._clock.monotonic()
         self._probe_credit(now)
@@ -204,7 +204,7 @@ class Dispatcher:
         if not worker.ready.is_set() and not worker.exited.is_set():
             _log.error("worker %s did not report within 30 s and is ended", worker.pid)
             worker.kill()
-        if worker.is_foreign and not self._stopping:
+        if worker.is_foreign and not self.stopping:
             # Its successor would be of the same new build: the daemon itself has to follow.
             _log.warning("worker %s is of build %s: the program was replaced", worker.pid, worker.build)
             self._events.emit("program.replaced", build=worker.build)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from batch_inferd.batches.submission import ENDED
 from batch_inferd.seams.failpoint import failpoint
+from batch_inferd.store.taskdb import Damaged
 from batch_inferd.tasks import closing, states
 from batch_inferd.tasks.threads import in_thread
 
@@ -111,9 +112,9 @@ async def _look(task: Task, batch: BatchRun) -> bool:
             task.state, task.reason = states.RUNNING, None
             task.progress.reopened(await task.db.totals())
             await task.supply.reset()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, Damaged) as error:
         task.log(logging.ERROR, f"late results cannot be collected: {error}")
-        return True
+        return not task.directory.still_there()
     task.go_on_closing()
     return True
 

@@ -58,6 +58,8 @@ class Collector:
         index = ResultIndex(self._context, self._expected, f"{self._params.name}.quarantine.jsonl")
         try:
             index.read_files(self._params.files)
+            if index.found < self._params.least:
+                return {"short": index.found}
             failpoint("batch.demultiplexed")
             position = 0
             chunks = []

@@ -78,6 +78,11 @@ class ResultIndex:
         """The quarantine file's name, if there is anything in it."""
         return self._aside.name if self._aside.used else None
 
+    @property
+    def found(self) -> int:
+        """How many lines have a result."""
+        return self._expected.count - self._file.count(-1)
+
     def read_files(self, files: Iterable[ResultFile]) -> None:
         """Index all files, answers first. What is set aside is durable then.
 
@@ -112,13 +117,21 @@ class ResultIndex:
             if at < 0:
                 self.unknown += 1
                 self._aside.add(fd, offset, length)
-            elif self._file[at] >= 0:
+            elif self._file[at] >= 0 and not self._is_better(at, decode(line)):
                 self.duplicate += 1
                 self._aside.add(fd, offset, length)
             else:
+                if self._file[at] >= 0:
+                    self.duplicate += 1
+                    self._aside.add(self._files[self._file[at]][0], self._offset[at], self._length[at])
                 self._file[at] = number
                 self._offset[at] = offset
                 self._length[at] = length
+
+    def _is_better(self, position: int, other: ResultLine) -> bool:
+        """Whether a second result is an answer, and the first one is none: the answer was paid for."""
+        first = self.result(position)
+        return _is_answer(other) and not (first is not None and _is_answer(first))
 
     def result(self, position: int) -> ResultLine | None:
         """The result of a line; None where there is none. Raises OSError."""
@@ -139,6 +152,10 @@ class ResultIndex:
             os.close(fd)
         self._files.clear()
         self._aside.close()
+
+
+def _is_answer(result: ResultLine) -> bool:
+    return result.body is not None and result.status is not None and 200 <= result.status < 300
 
 
 class _Aside:

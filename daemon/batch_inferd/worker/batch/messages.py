@@ -91,7 +91,8 @@ class CollectParams(msgspec.Struct, frozen=True, kw_only=True):
 
     `ours`: we cancelled it. `fallback`: which records go on online: "", "exhausted" (those whose retries
     are used up) or "all" that would be tried again. `problems` are [line of the packed file, code,
-    message]. `ms` is the submission's age when it ended.
+    message]. `ms` is the submission's age when it ended. `least`: with results of fewer lines nothing is
+    journaled, and the job's result is {"short": how many}.
     """
 
     submission: str
@@ -105,4 +106,5 @@ class CollectParams(msgspec.Struct, frozen=True, kw_only=True):
     ours: bool = False
     fallback: Literal["", "exhausted", "all"] = ""
     ms: int = 0
+    least: int = 0
     problems: list[tuple[int | None, str, str]] = []
