@@ -6,7 +6,7 @@ import pytest
 from cut_proxy import Cut, CutProxy
 
 from batch_inferd.testing.process import start_service
-from batch_kit import Paid, batch_config, uploads_left, wait_for_live, waiting_codes
+from batch_kit import Paid, batch_config, orphan_uploads, wait_for_live, waiting_codes
 from harness import Outputs, Shell, wait_for
 
 RECORDS = 60
@@ -60,7 +60,7 @@ def check(shell, service):
     paid.check_once()
     assert len(paid.batches) == 3
     assert sorted(paid.billed.values()) == [1] * RECORDS
-    wait_for(lambda: not uploads_left(service), "uploads to be deleted")
+    wait_for(lambda: not orphan_uploads(service), "uploads to be reused or deleted")
 
 
 @pytest.mark.parametrize("where", CUTS)

@@ -63,8 +63,14 @@ async def test_many_writes_share_transactions(writer, tmp_path):
     db = await TaskDB.open(writer, tmp_path)
     statements: list[str] = []
     await writer.call(lambda: db._connection.set_trace_callback(statements.append))
-    gate = threading.Event()
-    waiting = [asyncio.ensure_future(writer.call(gate.wait))]
+    gate, held = threading.Event(), threading.Event()
+
+    def hold():
+        held.set()
+        gate.wait(30)
+
+    waiting = [asyncio.ensure_future(writer.call(hold))]
+    await asyncio.to_thread(held.wait, 30)
     waiting += [asyncio.ensure_future(db.set_facts(**{f"k{n}": n})) for n in range(200)]
     await asyncio.sleep(0)  # all of them are queued behind the gate
     gate.set()
