@@ -24,20 +24,16 @@ from batch_inferd.batches import submission as states
 from batch_inferd.batches.life import Life
 from batch_inferd.batches.packing import Half
 from batch_inferd.batches.submission import Submission
+from batch_inferd.batches.terms import Terms
 from batch_inferd.batches.uploads import Uploads
 from batch_inferd.scheduling.jobs import FolderGone, JobLost
-from batch_inferd.store.submissions import CLOSED, SubmissionStore
+from batch_inferd.store.submissions import CLOSED
 from batch_inferd.store.taskdb import disk_errno
 from batch_inferd.tasks.states import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 
-    from batch_inferd.backends.batch.api import BatchApi
-    from batch_inferd.backends.batch.provider import BatchProvider
-    from batch_inferd.backends.plan import RequestPlan
-    from batch_inferd.batches.capacity import Capacity
-    from batch_inferd.batches.poller import Poller
     from batch_inferd.batches.reach import Reach
     from batch_inferd.store.submissions import Change, ChunkEnd
     from batch_inferd.tasks.task import Task
@@ -53,12 +49,11 @@ _BRIEF_S = 5.0  # a stop waits so long for the answer to a create
 _LOOK_S = 1.0  # between two looks for chunks that became ready without a word
 
 
-class BatchRun:
+class BatchRun(Terms):
     """One task's. `cancelling`: nothing new begins, what runs upstream is cancelled and collected."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
-        self.clock = task.context.clock
+        super().__init__(task)
         self.open: dict[int, Submission] = {}
         self.busy: set[int] = set()  # chunks whose journals a job reads or writes
         self.cancelling = False
@@ -80,100 +75,12 @@ class BatchRun:
         self._main: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._free = asyncio.Condition()
-        self._provider: BatchProvider | None = None
-        self._provider_version = 0
         self._error: BaseException | None = None
         self._allow = False
         self._lost: Counter[str] = Counter()  # jobs in a row whose worker ended
         self._listening: Reach | None = None
         self.began = 0.0  # wall time of the last start
         self._stops = 0  # under way: nothing is started then
-
-    # what it goes by
-
-    @property
-    def store(self) -> SubmissionStore:
-        """Its rows in task.db."""
-        return SubmissionStore(self.task.db)
-
-    @property
-    def plan(self) -> RequestPlan:
-        """The task's plan; the engine runs only while there is one."""
-        plan = self.task.plan
-        if plan is None or plan.batch is None:
-            raise RuntimeError("the batch engine runs without a plan")
-        return plan
-
-    @property
-    def api(self) -> BatchApi:
-        """The service's Batch API, with what the config changes."""
-        plan = self.plan
-        assert plan.batch is not None  # noqa: S101  looked at by `plan`
-        return plan.batch.api
-
-    @property
-    def window(self) -> str:
-        """The completion window that creates ask for."""
-        plan = self.plan
-        assert plan.batch is not None  # noqa: S101
-        return plan.batch.window
-
-    @property
-    def title(self) -> str:
-        """For people who look at the provider's console."""
-        plan = self.plan
-        assert plan.batch is not None  # noqa: S101
-        return plan.batch.title
-
-    @property
-    def inline(self) -> bool:
-        """Whether requests travel in the create, without an upload."""
-        return False
-
-    @property
-    def fallback(self) -> bool:
-        """Whether records may go on as online calls."""
-        return bool(self._settings["fallback"] == "online")
-
-    @property
-    def deadline_s(self) -> float | None:
-        """The age at which a batch has stalled; None: never."""
-        return float(self._settings["deadline"]) if self.fallback else None
-
-    @property
-    def cancel_s(self) -> float:
-        """How long a cancelled batch is waited for."""
-        return self.api.cancel_s
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = self.task.config["config"]["batch"]
-        return settings
-
-    @property
-    def capacity(self) -> Capacity:
-        """The account's queue."""
-        return self.task.context.upstreams.capacity(self.task.account)
-
-    @property
-    def reach(self) -> Reach:
-        """The way to the service."""
-        return self.task.context.upstreams.reach(self.plan)
-
-    @property
-    def poller(self) -> Poller:
-        """The looks at the account's batches."""
-        return self.task.context.upstreams.poller(self.plan)
-
-    async def provider(self) -> BatchProvider:
-        """The adapter, under the newest plan."""
-        plan = self.plan
-        if self._provider is None or self._provider_version != plan.version:
-            old = self._provider
-            self._provider, self._provider_version = make_provider(plan, self.clock), plan.version
-            if old is not None:
-                await old.close()
-        return self._provider
 
     # life
 
@@ -227,9 +134,7 @@ class BatchRun:
             self._listening.listeners.discard(self._on_network)
             self._listening = None
         await self._uploads.stop()
-        provider, self._provider = self._provider, None
-        if provider is not None:
-            await provider.close()
+        await self.close_provider()
 
     async def replan(self) -> None:
         """The plan was replaced: calls go by the new one, perhaps to another address."""
