@@ -17,6 +17,7 @@ from batch_inferd.backends.batch.errors import BatchProblem, NotSent, Refused, f
 from batch_inferd.backends.batch.provider import BatchState, BatchStatus, ResultRef
 from batch_inferd.batches import run as engine
 from batch_inferd.batches import submission as states
+from batch_inferd.batches import terms
 from batch_inferd.batches.creating import Creation
 from batch_inferd.batches.following import Following
 from batch_inferd.batches.reach import Reach
@@ -113,7 +114,8 @@ async def task(tmp_path, clock):
 @pytest.fixture
 def provider(monkeypatch):
     made = Provider()
-    monkeypatch.setattr(engine, "make_provider", lambda *_: made)
+    for module in (engine, terms):
+        monkeypatch.setattr(module, "make_provider", lambda *_: made)
     return made
 
 
