@@ -107,7 +107,7 @@ def test_a_cancel_reaches_the_batches(shell, aimock):
 
 
 def test_disconnects_errors_and_garbage_on_every_route(shell, aimock):
-    chaos = {"Drop": 0.1, "Malformed": 0.1, "Disconnect": 0.1, "Ratelimit": 0.1}
+    chaos = {"Drop": 0.05, "Malformed": 0.05, "Disconnect": 0.05, "Ratelimit": 0.05}
     config(
         shell, aimock, headers={f"X-AIMock-Chaos-{name}": str(rate) for name, rate in chaos.items()},
         max_retry_count=0,
