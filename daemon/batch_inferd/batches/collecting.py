@@ -105,7 +105,8 @@ async def collect(
             break
     await _clean(run, submission, files)
     blocked = result.get("blocked")
-    if blocked is not None:
+    # What was sent before the task went on says nothing of whether it is mended now: the next batch will.
+    if blocked is not None and (submission.detail.asked or 0.0) >= run.began:
         run.blocked(str(blocked["cls"]), Text.from_wire(blocked["text"]), submission)
     return None
 
