@@ -146,3 +146,22 @@ def test_a_fallback_does_not_redo_what_is_wrong_with_a_record(shell, service):
     out.check_identity(20)
     assert [line["custom_id"] for line in out.errors] == ["q-3"]
     assert out.report["paths"] == {"batch": 19}
+
+
+def test_results_that_may_soon_be_removed_are_spoken_of(shell, service, clock):
+    """A paused task's batches end without it, and providers keep results for a month."""
+    service.control(batch_state_hold="in_progress")
+    shell.config(**batch_config(service))
+    prompts(shell.workspace / "in.jsonl", 20)
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A")
+    wait_for_live(shell, "A")
+    shell.run("-pause", "A")
+    assert "retention" not in waiting_codes(shell.status("A"))
+    clock.write_text(str(26 * 24 * HOUR))
+    assert "retention" in waiting_codes(shell.status("A"))
+    assert "may be gone at the provider" in shell.run("-monitor", "A", "-once", code=None).stdout
+    service.control(batch_state_hold=None)
+    shell.run("-resume", "A")
+    wait_for(lambda: shell.status("A")["state"] == "completed", "the end")
+    outputs(shell).check_identity(20)
+    assert "may remove results that are not fetched yet" in shell.run("-logs", "A").stdout

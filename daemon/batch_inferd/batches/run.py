@@ -63,7 +63,6 @@ class BatchRun(Terms):
         self.collected = 0  # submissions whose results are home
         self.refused = self.dropped = 0  # submissions that came to nothing
         self.answered = 0  # records answered by batches
-        self.cancel_until: float | None = None  # wall time
         self.left_open = 0  # submissions that had not ended when the task was cancelled
         self.most_tokens: int | None = None  # of a submission, where the service's limit was found out
         self.late_tries = 0  # to collect what ended after the cancel, in vain
@@ -164,7 +163,6 @@ class BatchRun(Terms):
         self.stopping, self.cancelling, self._error = False, True, None
         await self._load()
         deadline = self.clock.monotonic() + seconds
-        self.cancel_until = self.clock.now() + seconds
         try:
             while not self._error:
                 self._wake.clear()
