@@ -14,7 +14,7 @@ from batch_inferd.batches.upstream import Upstreams
 from batch_inferd.hub import Hub
 from batch_inferd.requests import handlers
 from batch_inferd.scheduling.dispatcher import Dispatcher
-from batch_inferd.scheduling.worker_process import end_orphans
+from batch_inferd.scheduling.orphans import end_orphans
 from batch_inferd.services.credentials import CredentialStore
 from batch_inferd.store.writer import StoreWriter
 from batch_inferd.tasks import states
@@ -128,13 +128,12 @@ class App:
     def machine(self) -> dict[str, Any]:
         """CPU (percent of one core since the last look) and memory (bytes) of daemon and workers."""
         workers = []
-        for worker in self.dispatcher.workers:
+        for worker in self.dispatcher.pool.processes:
             try:
                 process = self._seen.get(worker.pid) or psutil.Process(worker.pid)
                 self._seen[worker.pid] = process
-                workers.append(
-                    {"pid": worker.pid, "cpu": process.cpu_percent(), "rss": process.memory_info().rss}
-                )
+                used = {"cpu": process.cpu_percent(), "rss": process.memory_info().rss}
+                workers.append({"pid": worker.pid, "seats": len(worker.seats), **used})
             except psutil.Error:
                 self._seen.pop(worker.pid, None)
         return {

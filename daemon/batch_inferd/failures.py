@@ -36,7 +36,9 @@ import email.utils
 import enum
 import math
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from batch_infer.protocol.text import Text
 from batch_inferd.backends import rawjson, reply
@@ -83,7 +85,7 @@ class Action(enum.Enum):
     NETWORK = "network"  # nothing was sent: the account waits for the network
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A judged outcome. `retry_after` is in seconds, None where the service did not say."""
 
     action: Action
@@ -200,7 +202,7 @@ def _classify_success(
     except rawjson.InvalidJson as error:
         return Verdict(Action.RETRY, "unparsable", f"HTTP {status} with a body that is {error}")
     if facts.content:
-        return Verdict(Action.ANSWER, usage=facts.usage, finish_reason=facts.finish_reason)
+        return Verdict(Action.ANSWER, "", "", None, facts.usage, facts.finish_reason)
     told = reply.read_error(clean(body))  # in an `error`, or the body itself is one
     if told.message or told.code or told.kind:
         label = f"HTTP {status} with an error"

@@ -23,6 +23,7 @@ from batch_inferd.lifecycle import limits, lock
 from batch_inferd.lifecycle.filesystem import network_warning
 from batch_inferd.lifecycle.life import Life
 from batch_inferd.lifecycle.readiness import Readiness
+from batch_inferd.loops import loop_factory
 from batch_inferd.seams.clock import make_clock
 from batch_inferd.seams.events import Events
 
@@ -76,9 +77,10 @@ def run(
     start_lock, restart = None, False
     log = logs.start(workspace.logs, foreground=foreground)
     try:
-        start_lock, restart = asyncio.run(
-            _live(workspace, held, readiness, log, foreground, make_app or _app)
-        )
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            start_lock, restart = runner.run(
+                _live(workspace, held, readiness, log, foreground, make_app or _app)
+            )
     except Exception:
         _log.exception("the daemon failed")
         raise

@@ -8,7 +8,13 @@ from batch_inferd.seams.failpoint import FAILPOINTS
 from harness import Outputs, Shell, paid_again, prompts, service_config, wait_for
 
 RECORDS = 60
-OTHER_WAYS = {"cancel.committed", "cancel.closed", "mend.config_written", "adopt.committed"}
+OTHER_WAYS = {
+    "cancel.committed",
+    "cancel.closed",
+    "mend.config_written",
+    "set.config_written",
+    "adopt.committed",
+}
 
 
 # Those of batches have tests of their own.
@@ -47,11 +53,11 @@ def test_exit_once(workspace, service, tmp_path, name):
 
 @pytest.mark.parametrize("name", sorted(OTHER_WAYS))
 def test_exit_once_on_other_ways(workspace, service, tmp_path, name):
-    """A cancel, a mended config, a copied folder: whatever was half done is done, or can be done again."""
+    """A cancel, a mended config, other settings, a copied folder: what was half done is done, or can be."""
     fired = tmp_path / "fired"
     fired.mkdir()
     shell = Shell(workspace, BATCH_INFER_FAILPOINTS=f"{name}=exit", BATCH_INFER_FAILPOINT_DIR=str(fired))
-    service.control(latency_ms=100)
+    service.control(latency_ms=300)
     slow = {"execution": {"concurrency": 4}, "limits": {"max_concurrency": 4}}
     shell.config(model=service_config(service), **slow)
     shell.config("mended.yaml", model=service_config(service, password="sk-other"), max_retry_count=7, **slow)
@@ -76,6 +82,12 @@ def test_exit_once_on_other_ways(workspace, service, tmp_path, name):
         shell.run("-resume", "A", "-config", "mended.yaml", code=None)
         wait_for((fired / f"{name}.fired").exists, "the crash")
         shell.run("-resume", "A", "-config", "mended.yaml")
+        task_id = "A"
+    elif name.startswith("set"):
+        shell.run("-set", "A", "concurrency=3", "priority=2", code=None)
+        wait_for((fired / f"{name}.fired").exists, "the crash")
+        execution = shell.status("A")["execution"]
+        assert (execution["concurrency"], execution["priority"]) == (3, 2)
         task_id = "A"
     else:
         shell.run("-pause", "A")

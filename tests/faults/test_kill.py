@@ -73,9 +73,8 @@ def overlapping(folder):
     """Chunks with journals of two leases that were written at the same time."""
     spans: dict[str, list[tuple[float, float]]] = {}
     for journal in folder.glob("0*/chunk_*.*.jsonl"):
-        times = [
-            json.loads(line)["t"] for line in journal.read_bytes().split(b"\n")[:-1] if line.endswith(b"}")
-        ]
+        lines = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1] if line.endswith(b"}")]
+        times = [line["t"] for line in lines if line["k"] != "index"]
         if times:
             spans.setdefault(journal.name.split(".")[0], []).append((min(times), max(times)))
     return [

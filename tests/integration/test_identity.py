@@ -80,8 +80,10 @@ def test_a_tampered_journal_breaks_the_identity(shell, service, tamper):
     (shell.workspace / "in.jsonl").write_text("\n".join(lines))
     shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", code=1)
     (journal,) = (shell.workspace / "chunks/A/0000").glob("chunk_0000002.*.jsonl")
-    entries = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(entries[:-1] if tamper == "drop" else [*entries, entries[-1]]))
+    *entries, index = journal.read_bytes().splitlines(keepends=True)
+    assert index.startswith(b'{"k":"index"')
+    entries = entries[:-1] if tamper == "drop" else [*entries, entries[-1]]
+    journal.write_bytes(b"".join(entries) + index)
     # A retry of the one failed record (in another chunk) merges everything anew.
     failed = shell.run("-retry", "A", "-wait", code=5)
     assert "accounting does not hold" in failed.stdout + failed.stderr

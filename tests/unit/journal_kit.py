@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import TYPE_CHECKING
 
-from batch_inferd.journal.format import encode_answer, encode_attempt, encode_error, encode_missing
+from batch_inferd.journal.format import (
+    Answer,
+    Attempt,
+    Failure,
+    decode,
+    encode_answer,
+    encode_attempt,
+    encode_error,
+    encode_missing,
+)
+from batch_inferd.journal.index import IndexBuilder
 from batch_inferd.journal.names import chunk_folder, chunk_name, journal_name
 from batch_inferd.journal.record import error_line, output_line
 from batch_inferd.merge.chunk import MergeChunk, Sealed
@@ -47,6 +58,27 @@ def attempt(line: int, number: int = 1, *, round: int = 0, t: float = T, **more)
         "outages": 0,
     } | more
     return encode_attempt(line=line, round=round, attempt=number, t=t, **fields)
+
+
+def indexed(lines: list[bytes], round: int = 0) -> bytes:
+    """A journal of these lines with the index that the worker would end it with, if it had one."""
+    builder, at = IndexBuilder(round), 0
+    for line in lines:
+        match decode(line):
+            case Answer() as found:
+                builder.answer(
+                    found.line, at, len(line), len(found.rec), found.ms, found.attempt,
+                    found.tokens_in, found.tokens_out,
+                )  # fmt: skip
+            case Failure() as found:
+                builder.error(found.line, at, len(line), len(found.rec), found.attempt, found.failure)
+            case Attempt() as found:
+                builder.attempt(found.failure, found.charged)
+            case found:
+                builder.missing(found.line, found.attempt)
+        at += len(line)
+    data = b"".join(lines)
+    return data + (builder.encode(at, zlib.crc32(data)) or b"")
 
 
 class Task:
@@ -114,4 +146,4 @@ def what(result: MergeResult) -> list[tuple]:
     return [(problem["chunk"], problem["line"], problem["what"]) for problem in result.problems]
 
 
-__all__ = ["T", "Task", "answer", "attempt", "error", "missing", "what"]
+__all__ = ["T", "Task", "answer", "attempt", "error", "indexed", "missing", "what"]

@@ -1,49 +1,116 @@
-"""The concurrency window: growth only in use, one cut an epoch, bounds always."""
+"""A learned value: growth only in use, gentle probes, deeper cuts in a row, bounds always."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_inferd.scheduling.aimd import EPOCH_S, Aimd
+from batch_inferd.scheduling.aimd import REST_S, Aimd
+
+STEP_S = 0.1
 
 
-def run(window: Aimd, epochs: int, **seen) -> None:
-    start = getattr(window, "t", 0.0)
-    for n in range(epochs):
-        window.observe(now=start + n * EPOCH_S, **({"ok": 10, "throttled": 0, "peak": window.window} | seen))
-    window.t = start + epochs * EPOCH_S
+def grow(value: Aimd, seconds: float) -> None:
+    for _ in range(round(seconds / STEP_S)):
+        value.grow(STEP_S)
 
 
-def test_slow_start_reaches_the_maximum():
+def settled(at: float = 100.0) -> Aimd:
+    value = Aimd(at, 10_000)
+    value.settle(at)
+    return value
+
+
+def test_slow_start_doubles_each_second_up_to_the_most():
     window = Aimd(64, 1024)
-    run(window, 10)
-    assert window.window == 1024
+    grow(window, 1.0)
+    assert window.value == pytest.approx(128)
+    grow(window, 10.0)
+    assert window.value == 1024
 
 
-def test_an_unused_window_does_not_grow():
+def test_what_passed_rests_then_is_probed_gently_and_doubles_within_a_minute():
+    value = settled()
+    grow(value, REST_S)
+    assert value.value == pytest.approx(100, rel=0.01)
+    grow(value, 6.0)
+    assert 101 <= value.value <= 103
+    grow(value, 60.0 - REST_S - 6.0)
+    assert value.value >= 200
+
+
+def test_a_cut_out_of_a_probe_goes_back_to_just_under_what_passed():
+    value = settled()
+    grow(value, REST_S + 8.0)
+    probed = value.value
+    value.cut(probed)
+    assert 100 <= value.value < probed
+    assert value.value >= 0.95 * probed
+
+
+def test_cuts_in_a_row_are_deeper_but_not_far_under_what_passes():
+    value = settled()
+    cuts = []
+    for _ in range(6):
+        before = value.value
+        value.cut(10.0)
+        cuts.append(value.value / before)
+    assert cuts == sorted(cuts, reverse=True) or value.value == pytest.approx(7.0)
+    assert value.value >= 7.0
+    grow(value, 60.0)
+    assert value.value > 7.0
+
+
+def test_after_cuts_in_a_row_half_of_the_way_back_is_taken_at_once():
+    value = settled()
+    for _ in range(4):
+        refused = value.value
+        value.cut(20.0)
+    low = value.value
+    grow(value, 4.2)
+    assert value.value == pytest.approx((low + refused) / 2, rel=0.05)
+
+
+def test_room_is_kept_only_upwards_and_never_in_slow_start():
+    value = settled()
+    value.raise_to(50.0)
+    assert value.value == 100
+    value.raise_to(150.0)
+    assert value.value == 150
+    window = Aimd(8, 100)
+    window.raise_to(50.0)
+    assert window.value == 8
+
+
+def test_new_bounds_hold_at_once_and_a_restart_forgets():
     window = Aimd(64, 1024)
-    run(window, 10, peak=3)
-    assert window.window == 64
+    window.cut(64)
+    window.set_bounds(64, 10)
+    assert window.value == 10
+    window.set_bounds(64, 1024)
+    window.restart(200)
+    assert window.value == 200
+    assert window.slow_start
 
 
-def test_a_burst_of_429s_is_one_cut():
-    window = Aimd(100, 1024)
-    for n in range(50):
-        window.observe(ok=0, throttled=1, peak=100, now=n / 100)
-    assert window.window == 70
-
-
-def test_growth_after_a_cut_is_gentle():
-    window = Aimd(100, 1024)
-    window.observe(ok=0, throttled=1, peak=100, now=0)
-    before = window.window
-    window.observe(ok=5, throttled=0, peak=before, now=EPOCH_S)
-    assert before < window.window <= before * 1.06
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5), st.integers(0, 300), st.floats(0, 1))))
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("grow"), st.floats(0, 30)),
+            st.tuples(st.just("cut"), st.floats(0, 500)),
+            st.tuples(st.just("raise"), st.floats(0, 500)),
+        )
+    )
+)
 def test_it_stays_within_bounds(steps):
-    window, now = Aimd(8, 200), 0.0
-    for ok, throttled, peak, wait in steps:
-        now += wait
-        window.observe(ok=ok, throttled=throttled, peak=peak, now=now)
-        assert 1 <= window.window <= 200
+    value = Aimd(8, 200)
+    for kind, number in steps:
+        before = value.value
+        if kind == "grow":
+            value.grow(number)
+            assert value.value >= before or value.value == pytest.approx(before)
+        elif kind == "cut":
+            value.cut(number)
+            assert value.value <= before
+        else:
+            value.raise_to(number)
+        assert 1 <= value.value <= 200

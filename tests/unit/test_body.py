@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worker_kit import make_plan
 
-from batch_inferd.backends.body import BodyBuilder, InvalidLine, custom_id_of
+from batch_inferd.backends.body import BodyBuilder, InvalidLine, Request, custom_id_of
 from batch_inferd.backends.rawjson import InvalidJson, split_object
 
 URL = "http://service/v1"
@@ -37,6 +37,45 @@ def test_values_arrive_byte_for_byte():
     assert b'"big":123456789012345678901234567890' in body
     assert b'"x":1.50e+2' in body
     assert b'"z":-0' in body
+
+
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+_names = st.sampled_from(
+    ["messages", "custom_id", "model", "max_tokens", "url", "body", "method", "seed", "stop", "tief", "ä"]
+)
+
+
+@given(
+    st.dictionaries(_names, _values, max_size=6),
+    st.booleans(),
+    st.integers(1, 3),
+    st.sampled_from(
+        [{}, {"omit": ["seed"], "rename": {"stop": "halt"}}, {"messages_key": "tief"}, {"defaults": {}}]
+    ),
+)
+def test_the_quick_way_is_the_same(fields, ascii_only, number, changes):
+    line = json.dumps({"messages": [{"role": "user"}], **fields}, ensure_ascii=ascii_only).encode()
+    made = builder(**changes)
+
+    def outcome(work):
+        try:
+            return work()
+        except InvalidLine as error:
+            return str(error), error.custom_id
+
+    def slowly():
+        merged = made.merge(line, number)
+        return Request(merged.endpoint, merged.body(), merged.custom_id, merged.own_model)
+
+    assert outcome(lambda: made.build(line, number)) == outcome(slowly)
 
 
 def test_custom_id_and_the_messages_key_do_not_travel():

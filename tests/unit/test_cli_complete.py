@@ -55,6 +55,12 @@ def ws(tmp_path, monkeypatch):
         ("-d", ["-daemon", "-doctor"]),
         ("-doctor -c", ["-config"]),
         ("-doctor -config ", [":files"]),
+        ("-set t", ["task_A", "task_B", "tpm="]),
+        ("-set task_A conc", ["concurrency="]),
+        ("-set task_A concurrency=3 c", []),
+        ("-set rpm=5 -", ["-workspace", "-json"]),
+        ("-mode ", ["asyncio", "threading", "multiprocessing"]),
+        ("-resume task_A -p", ["-processes", "-priority"]),
         ("-unknown=x", []),
         ("-list x", []),
     ],
@@ -122,6 +128,7 @@ LINES = [
     (["--mon"], {"--monitor"}),
     (["-pipeline", "in"], {"in put.jsonl"}),
     (["-workspace", "ch"], {"chunks"}),
+    (["-set", "task_A", "conc"], {"concurrency="}),
     (["-cancel", "task_A", ""], {"task_B", "任务一", "-workspace", "-json"}),
 ]
 
@@ -154,7 +161,7 @@ def test_zsh(path, words, expected):
     code = (
         "compdef() { [[ $2 == batch_infer ]] || echo wrong command }\n"
         "compset() { return 0 }\n"
-        "compadd() { print -rl -- $values }\n"
+        "compadd() { print -rl -- $values $keys }\n"
         "_files() { if [[ $1 == -/ ]]; then print -rl -- ch*(/); else print -rl -- in*; fi }\n"
         'eval "$(batch_infer -completion zsh)"\n'
         'words=(batch_infer "$@"); CURRENT=$#words\n'

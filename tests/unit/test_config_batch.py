@@ -25,7 +25,7 @@ def problems(text: str, model: str = MODEL) -> list[str]:
 def test_the_defaults_leave_the_service_its_own() -> None:
     config = parse("")
     assert config.batch == Batch(None, "off", 72_000, None, None, Poll(None, None), None, None, None)
-    assert config.limits == Limits(None, None, 1024, None, None)
+    assert config.limits == Limits(None, None, 1024, 64 * 2**20, None, None)
 
 
 def test_every_key() -> None:

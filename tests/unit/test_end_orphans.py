@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from batch_infer.protocol.process import boot_id, start_token
-from batch_inferd.scheduling.worker_process import end_orphans
+from batch_inferd.scheduling.orphans import end_orphans
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from worker_kit import make_plan
 
 from batch_infer.protocol.text import Text
+from batch_inferd.backends.reply import Usage
 from batch_inferd.backends.transport import NotSent, SentFailed
 from batch_inferd.failures import (
     HOLD_MAX_S,
@@ -51,7 +52,7 @@ def judge(status, body=b"{}", **headers):
 def test_an_answer_is_an_answer_with_its_usage():
     verdict = judge(200, json.dumps(ANSWER).encode())
     assert verdict.action is Action.ANSWER
-    assert verdict.usage == (3, 4)
+    assert verdict.usage == Usage(3, 4)
     assert verdict.finish_reason == "stop"
 
 
@@ -68,13 +69,13 @@ def test_an_answer_is_an_answer_with_its_usage():
 )
 def test_usage_is_read_in_all_dialects_and_never_an_error(body, usage):
     verdict = judge(200, json.dumps(body).encode())
-    assert (verdict.action, verdict.usage) == (Action.ANSWER, usage)
+    assert (verdict.action, verdict.usage) == (Action.ANSWER, Usage(*usage))
 
 
 def test_a_lone_surrogate_in_an_answer_is_an_answer():
     body = json.dumps(ANSWER).replace('"x"', '"half \\ud83d"').encode()
     verdict = judge(200, body)
-    assert (verdict.action, verdict.usage, verdict.finish_reason) == (Action.ANSWER, (3, 4), "stop")
+    assert (verdict.action, verdict.usage, verdict.finish_reason) == (Action.ANSWER, Usage(3, 4), "stop")
 
 
 @pytest.mark.parametrize(

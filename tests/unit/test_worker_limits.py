@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_kit import FAST, FakeTransport, ManualClock, make_plan, settle
+from worker_kit import FAST, FakeTransport, ManualClock, fresh, make_plan, settle
 
 from batch_inferd.backends.online import Prepared
 from batch_inferd.backends.plan import Retry
 from batch_inferd.backends.transport import NotSent
 from batch_inferd.seams.events import Events
 from batch_inferd.worker.accounts import Accounts
+from batch_inferd.worker.buckets import TokenBucket
 from batch_inferd.worker.core import Worker
 from batch_inferd.worker.gate import Gate
 from batch_inferd.worker.link import CHECK_DELAY_S, MAX_PROBE_INTERVAL_S, Link
 from batch_inferd.worker.record import Record
 from batch_inferd.worker.strikes import MAX_STRIKES, Strikes
-from batch_inferd.worker.waits import Alarm, TokenBucket, full_jitter, half_jitter
+from batch_inferd.worker.waits import Alarm, full_jitter, half_jitter
 
 if TYPE_CHECKING:
     from batch_inferd.worker.queues import TaskQueue
@@ -171,11 +172,12 @@ class TestGate:
         gate = self.gate(ManualClock())
         assert gate.delay(1000.0) is None
         gate.tell(2, None, None)
+        one = record()
         for _ in range(2):
             assert gate.delay(1000.0) == 0.0
-            gate.sent(record())
+            gate.sent(one, 20)
         assert gate.delay(1000.0) is None
-        gate.returned()
+        gate.returned(one, 20, None)
         assert gate.delay(1000.0) == 0.0
         assert gate.seen.peak_in_flight == 2
 
@@ -208,12 +210,13 @@ class TestGate:
         sent_at = clock.time
         clock.time += 0.5
         waits = [gate.throttled(retry, None, sent_at) for _ in range(64)]
-        assert max(waits) <= 1.0
-        clock.time += 2.0
-        assert 1.0 <= gate.throttled(retry, None, clock.time) <= 2.0
+        assert max(waits) <= 0.25
+        for least in (0.5, 1.0, 2.0):
+            clock.time += 10.0
+            assert least <= gate.throttled(retry, None, clock.time) <= 2 * least
         gate.answered(record())
-        clock.time += 2.0
-        assert gate.throttled(retry, None, clock.time) <= 1.0
+        clock.time += 10.0
+        assert gate.throttled(retry, None, clock.time) <= 0.25
 
     def test_retry_after_of_nothing_still_backs_off(self):
         gate = self.gate(ManualClock())
@@ -347,7 +350,7 @@ class TestRoutes:
         accounts.set_plan(prepared)
         lease = SimpleNamespace(task=task, task_id=task, lease=f"lease-{task}", chunk=1)
         chunk: Any = SimpleNamespace(sending=True, lease=lease)
-        chunk.records = lambda: ([Record(chunk, 1, 0, 10)], [])
+        chunk.records = lambda: (fresh(chunk, 1, 10), [])
         accounts.add(chunk, prepared)
         gate = accounts.gate("acc-1")
         gate.tell(5, None, None)

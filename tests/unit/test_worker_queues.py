@@ -6,12 +6,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_kit import FakeTransport, ManualClock, make_plan, settle
+from worker_kit import FakeTransport, ManualClock, fresh, make_plan, settle
 
 from batch_inferd.backends.online import Prepared
-from batch_inferd.worker.gate import Gate
+from batch_inferd.worker.gate import BYTES_IN_FLIGHT, Gate, estimate
 from batch_inferd.worker.link import Link
-from batch_inferd.worker.pump import BYTES_IN_FLIGHT, Pump
+from batch_inferd.worker.pump import Lane, Pump
 from batch_inferd.worker.queues import TaskQueue, Turns
 from batch_inferd.worker.record import Record
 from batch_inferd.worker.report import LogBuffer
@@ -23,8 +23,8 @@ def chunk(number: int) -> Any:
     return SimpleNamespace(sending=True, lease=SimpleNamespace(chunk=number), taken=lambda _: None)
 
 
-def records(of: Any, lines: range, length: int = 10) -> list[Record]:
-    return [Record(of, line, 0, length) for line in lines]
+def records(of: Any, lines: range) -> list[Record]:
+    return [Record(of, line, 0, 10) for line in lines]
 
 
 def task(name: str = "t") -> TaskQueue:
@@ -42,16 +42,16 @@ def drain(queue: TaskQueue, now: float = 0.0) -> list[tuple[int, int]]:
 def test_by_chunk_and_line_whatever_the_order_of_the_leases():
     queue = task()
     for number in (3, 1, 2):
-        queue.add_fresh(number, records(chunk(number), range(number * 10, number * 10 + 3)))
+        queue.add_fresh(number, fresh(chunk(number), number * 10, 10, 10, 10))
     assert drain(queue) == [(n, n * 10 + i) for n in (1, 2, 3) for i in range(3)]
 
 
 def test_what_was_sent_before_goes_first_and_retries_when_they_are_due():
     queue, one = task(), chunk(1)
-    fresh = records(one, range(1, 5))
-    queue.add_fresh(1, fresh[2:])
-    queue.put_back(fresh[1])
-    queue.put_back(fresh[0])
+    before = records(one, range(1, 3))
+    queue.add_fresh(1, fresh(one, 3, 10, 10))
+    queue.put_back(before[1])
+    queue.put_back(before[0])
     late = records(one, range(9, 10))[0]
     queue.delay(late, 50.0)
     assert drain(queue) == [(1, 1), (1, 2), (1, 3), (1, 4)]
@@ -63,10 +63,10 @@ def test_what_was_sent_before_goes_first_and_retries_when_they_are_due():
 
 def test_records_of_an_ended_lease_are_dropped_wherever_they_are():
     queue, gone, stays = task(), chunk(1), chunk(1)
-    queue.add_fresh(1, records(gone, range(1, 4)))
+    queue.add_fresh(1, fresh(gone, 1, 10, 10, 10))
     queue.put_back(records(gone, range(4, 5))[0])
     queue.delay(records(gone, range(5, 6))[0], 99.0)
-    queue.add_fresh(1, records(stays, range(1, 3)))
+    queue.add_fresh(1, fresh(stays, 1, 10, 10))
     queue.put_back(records(stays, range(4, 5))[0])  # the same chunk and line, under another lease
     gone.sending = False
     assert drain(queue) == [(1, 4), (1, 1), (1, 2)]
@@ -78,7 +78,7 @@ def test_tasks_take_turns_however_large_they_are(sizes):
     turns = Turns()
     for index, size in enumerate(sizes):
         queue = task(str(index))
-        queue.add_fresh(1, records(chunk(1), range(1, size + 1)))
+        queue.add_fresh(1, fresh(chunk(1), 1, *[10] * size))
         turns.add(queue)
     served: list[int] = []
     while (turn := turns.peek(0.0)) is not None:
@@ -93,7 +93,7 @@ def test_tasks_take_turns_however_large_they_are(sizes):
 def test_a_blocked_task_lets_the_others_go_on():
     turns, blocked, free = Turns(), task("a"), task("b")
     for queue in (blocked, free):
-        queue.add_fresh(1, records(chunk(1), range(1, 3)))
+        queue.add_fresh(1, fresh(chunk(1), 1, 10, 10))
         turns.add(queue)
     blocked.blocked = True
     assert [turns.peek(0.0)[0] for _ in range(2)] == [free, free]
@@ -113,14 +113,12 @@ class Calls:
         self.under_way: dict[int, asyncio.Event] = {}
         self.most = 0
 
-    async def _run(self, gate: Gate, _: TaskQueue, record: Record) -> None:
+    async def _run(self, gate: Gate, _: TaskQueue, record: Record, __: Lane) -> None:
         done = self.under_way[record.line] = asyncio.Event()
         self.most = max(self.most, len(self.under_way))
         await done.wait()
         del self.under_way[record.line]
-        gate.returned()
-        self.pump.bytes_free(record)
-        self.pump.wake()
+        gate.returned(record, estimate(record.length, self.queue.prepared), None)
 
     async def end(self, line: int) -> None:
         self.under_way[line].set()
@@ -129,7 +127,7 @@ class Calls:
 
 async def test_as_many_calls_as_slots():
     calls = Calls()
-    calls.queue.add_fresh(1, records(chunk(1), range(1, 11)))
+    calls.queue.add_fresh(1, fresh(chunk(1), 1, *[10] * 10))
     calls.gate.tell(3, None, None)
     calls.pump.wake()
     await settle()
@@ -144,8 +142,7 @@ async def test_as_many_calls_as_slots():
 async def test_bytes_in_flight_are_bounded_and_a_large_record_goes_alone():
     calls, one = Calls(), chunk(1)
     third = BYTES_IN_FLIGHT // 3
-    lines = [*records(one, range(1, 6), third), *records(one, range(6, 7), 2 * BYTES_IN_FLIGHT)]
-    calls.queue.add_fresh(1, [*lines, *records(one, range(7, 9), 10)])
+    calls.queue.add_fresh(1, fresh(one, 1, *[third] * 5, 2 * BYTES_IN_FLIGHT, 10, 10))
     calls.gate.tell(100, None, None)
     calls.pump.wake()
     await settle()
@@ -166,7 +163,7 @@ async def test_bytes_in_flight_are_bounded_and_a_large_record_goes_alone():
 
 async def test_the_rate_and_the_hold_are_kept_by_the_clock():
     calls = Calls()
-    calls.queue.add_fresh(1, records(chunk(1), range(1, 100)))
+    calls.queue.add_fresh(1, fresh(chunk(1), 1, *[10] * 99))
     calls.gate.tell(100, 10.0, calls.clock.now() + 5)
     calls.pump.wake()
     await settle()

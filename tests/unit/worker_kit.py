@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -19,11 +20,13 @@ import msgspec
 
 from batch_infer.protocol import frames, rpc
 from batch_inferd.backends.plan import RequestPlan, Retry, Timeouts
-from batch_inferd.backends.transport import HttpReply, NotSent
+from batch_inferd.backends.transport import HttpReply, NotSent, Room, Target
 from batch_inferd.journal.names import chunk_folder, chunk_name, list_journals
 from batch_inferd.journal.reader import read_chunk
 from batch_inferd.journal.scan import scan_journal
+from batch_inferd.lines import Lines
 from batch_inferd.seams.files import Directory
+from batch_inferd.worker.fresh import Fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,6 +68,14 @@ def make_plan(base_url: str, **changes: Any) -> RequestPlan:
 
 def ask(text: str, **fields: Any) -> bytes:
     return json.dumps({"messages": [{"role": "user", "content": text}], **fields}).encode()
+
+
+def fresh(chunk: Any, first: int, *sizes: int) -> Fresh:
+    """Records of lines `first`, `first` + 1 … of a chunk, with these lengths."""
+    lines = Lines()
+    lines.ends.extend(itertools.accumulate(size + 1 for size in sizes))
+    chunk.lease.first_line = first
+    return Fresh(chunk, lines, range(len(sizes)))
 
 
 class Folder:
@@ -192,7 +203,7 @@ class FakeTransport:
         self.probes = 0
         self.posts: list[bytes] = []
 
-    async def post(self, url: str, headers: Any, body: bytes, **_: Any) -> HttpReply:
+    async def post(self, target: Target, body: bytes, room: Room | None = None) -> HttpReply:
         self.posts.append(body)
         await asyncio.sleep(0)
         if isinstance(self.reply, Exception):

@@ -49,8 +49,8 @@ def normalise(arguments: Sequence[str]) -> list[str]:
 
 
 def is_flag_like(argument: str) -> bool:
-    """Whether an argument is meant as a flag, known or not (`-` alone is a word)."""
-    return len(argument) > 1 and argument.startswith("-")
+    """Whether an argument is meant as a flag, known or not (`-` alone and `-3` are words)."""
+    return len(argument) > 1 and argument.startswith("-") and not argument[1:].isdecimal()
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:

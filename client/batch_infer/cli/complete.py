@@ -103,6 +103,8 @@ def _values(flag: Flag, words: Sequence[str], current: str) -> list[str]:
     names = flag.choices
     if flag.completes is Completes.TASKS:
         names = tuple(name for name in _task_ids(_workspace(words)) if name not in words)
+    used = {word.partition("=")[0] for word in words if "=" in word}
+    names += tuple(f"{key}=" for key in flag.keys if key not in used)
     return [name for name in names if name.startswith(current)]
 
 

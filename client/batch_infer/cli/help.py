@@ -20,7 +20,7 @@ def help_text(lang: str, cells: int) -> str:
         _INDENT + "batch_infer -monitor [ID] | -status [ID] | -list | -cancel ID… | …",
     ]
     usages = {flag.name: flag.usage for flag in FLAGS}
-    usages |= {f.name: f"-{f.name} {'|'.join(f.choices)}" for f in FLAGS if f.choices}
+    usages |= {f.name: f"-{f.name} {'|'.join(f.choices)}" for f in FLAGS if f.choices and f.is_verb}
     left = max(width(usage) for usage in usages.values())
     for group in GROUPS:
         lines += ["", group.render(lang) + ":"]

@@ -42,6 +42,7 @@ class Flag(NamedTuple):
     goes_with: tuple[str, ...] = ()
     completes: Completes = Completes.NOTHING
     choices: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()  # what may stand before an equals sign among its values
 
     @property
     def usage(self) -> str:
@@ -55,6 +56,17 @@ class Flag(NamedTuple):
         return f"-{self.name}{shape[self.value]}"
 
 
+MODES = ("asyncio", "threading", "multiprocessing")
+SETTINGS = (
+    "concurrency",
+    "max_concurrency",
+    "rpm",
+    "tpm",
+    "bytes_in_flight",
+    "processes",
+    "mode",
+    "priority",
+)
 DAEMON_ACTIONS = ("start", "run", "stop", "status")
 SHELLS = ("bash", "zsh", "fish")
 
@@ -92,6 +104,39 @@ FLAGS: tuple[Flag, ...] = (
         "FILE",
         goes_with=("pipeline", "resume", "doctor"),
         completes=Completes.FILES,
+    ),
+    Flag(
+        "mode",
+        _SUBMIT,
+        Text("asyncio, threading or multiprocessing, in place of execution.mode (also with -resume)"),
+        Value.ONE,
+        "MODE",
+        goes_with=("pipeline", "resume"),
+        choices=MODES,
+    ),
+    Flag(
+        "processes",
+        _SUBMIT,
+        Text("worker processes, or threads, in place of execution.processes (also with -resume)"),
+        Value.ONE,
+        "N",
+        goes_with=("pipeline", "resume"),
+    ),
+    Flag(
+        "concurrency",
+        _SUBMIT,
+        Text("calls at a time at first, in place of execution.concurrency (also with -resume)"),
+        Value.ONE,
+        "N",
+        goes_with=("pipeline", "resume"),
+    ),
+    Flag(
+        "priority",
+        _SUBMIT,
+        Text("-5 to 5, in place of the config's priority: its share of the account (also with -resume)"),
+        Value.ONE,
+        "P",
+        goes_with=("pipeline", "resume"),
     ),
     Flag(
         "wait",
@@ -162,6 +207,19 @@ FLAGS: tuple[Flag, ...] = (
         completes=Completes.TASKS,
     ),
     Flag(
+        "set",
+        _STEER,
+        Text(
+            "change tasks while they run; KEY is concurrency, max_concurrency, rpm, tpm, bytes_in_flight, "
+            "processes, mode or priority"
+        ),
+        Value.MANY,
+        "ID KEY=VALUE",
+        is_verb=True,
+        completes=Completes.TASKS,
+        keys=SETTINGS,
+    ),
+    Flag(
         "retry",
         _STEER,
         Text("try the failed and missing records of a finished task again"),
@@ -225,6 +283,7 @@ FLAGS: tuple[Flag, ...] = (
             "cancel",
             "pause",
             "resume",
+            "set",
             "retry",
             "daemon",
             "doctor",

@@ -11,6 +11,7 @@ from batch_infer.cli.arguments import HELP_HINT, closest, normalise, suggest_ver
 from batch_infer.cli.chunk_ranges import is_list_like, parse_ranges
 from batch_infer.cli.options import BY_NAME, FLAGS, VERBS, Completes, Flag, Value
 from batch_infer.cli.request import Request
+from batch_infer.cli.settings import FLAGS as SETTING_FLAGS
 from batch_infer.protocol.errors import TaskIdError, UsageError
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import check_task_id
@@ -47,6 +48,7 @@ def parse(arguments: Sequence[str]) -> Request:
         follow=values["follow"],
         once=values["once"],
         as_json=values["json"],
+        settings=_settings(values),
     )
     if verb.choices:
         return request._replace(choice=_chosen(verb, own))
@@ -55,8 +57,13 @@ def parse(arguments: Sequence[str]) -> Request:
         if not task_id:
             raise _no_task_id('-task-id "my_task"')
         return request._replace(input=own[0] if own else "", ids=(task_id,))
+    if verb.name == "set":
+        own, settings = _without_settings(own)
+        request = request._replace(settings=settings)
     if verb.completes is Completes.TASKS and verb.value is not Value.OPTIONAL and not own:
         raise _no_task_id(verb.usage)
+    if verb.name == "set" and not request.settings:
+        raise _no_value(verb)
     if values["chunks"]:
         if not any(chunks):
             raise _no_value(BY_NAME["chunks"])
@@ -160,6 +167,18 @@ def _filled(values: dict[str, Any], name: str) -> str | None:
     if value == "":
         raise _no_value(BY_NAME[name])
     return None if value is None else str(value)
+
+
+def _settings(values: dict[str, Any]) -> tuple[str, ...]:
+    """The flags that stand for keys of the config, as `-set` takes them."""
+    given = ((name, _filled(values, name)) for name in SETTING_FLAGS)
+    return tuple(f"{name}={value}" for name, value in given if value is not None)
+
+
+def _without_settings(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The task-ids among the words of -set, and the rest: no task-id has an equals sign."""
+    ids = [word for word in words if "=" not in word]
+    return ids, tuple(word for word in words if "=" in word)
 
 
 def _chosen(verb: Flag, own: list[str]) -> str:

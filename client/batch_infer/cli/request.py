@@ -13,6 +13,7 @@ class Request(NamedTuple):
     input: str = ""
     choice: str = ""  # of -daemon and -completion
     chunks: tuple[tuple[int, int], ...] = ()  # of -retry: first and last numbers; empty means all
+    settings: tuple[str, ...] = ()  # KEY=VALUE words, of -set and of flags such as -concurrency
     config: str | None = None
     workspace: str | None = None
     wait: bool = False

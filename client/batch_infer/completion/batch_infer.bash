@@ -16,6 +16,10 @@ _batch_infer() {
                     if [ "$line" = :files ]; then compgen -f -- "$current"; else compgen -d -- "$current"; fi
                 )
                 ;;
+            *=)
+                compopt -o nospace 2>/dev/null # its value comes next
+                COMPREPLY+=("$prefix$line")
+                ;;
             *) COMPREPLY+=("$prefix$line") ;;
         esac
     done < <("${COMP_WORDS[0]}" -complete bash "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)

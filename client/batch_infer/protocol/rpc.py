@@ -31,6 +31,7 @@ CANCEL = "cancel"
 PAUSE = "pause"
 RESUME = "resume"
 RETRY = "retry"
+SET_OPTIONS = "set_options"
 SUBMISSIONS = "submissions"
 DOCTOR = "doctor"
 

@@ -49,6 +49,19 @@ class Batches(TypedDict, total=False):
     left_s: float | None  # the least of their completion windows
 
 
+class Execution(TypedDict):
+    """How a task's calls are made, and its own limits: None is no limit. `bytes_in_flight` in bytes."""
+
+    mode: str
+    processes: int
+    concurrency: int  # calls at a time at first
+    max_concurrency: int
+    priority: int
+    rpm: int | None
+    tpm: int | None
+    bytes_in_flight: int
+
+
 class Summary(TypedDict, total=False):
     """One task. Times are seconds since 1970, bytes are bytes of the input."""
 
@@ -79,10 +92,12 @@ class Summary(TypedDict, total=False):
     chunk_states: dict[str, int]
     in_flight: int
     concurrency: int
+    execution: Execution
     waiting: list[Waiting]
     tokens: dict[str, int]
     bytes: dict[str, int]
     quota: dict[str, Any]
+    daemons: int  # of this user that share the account's limits now, this one included
     identity: bool | None
     outputs: str
     input_path: str

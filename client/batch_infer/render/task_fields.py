@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
 from batch_infer.render.batch_text import batches, paths
+from batch_infer.render.setting_text import runs
 from batch_infer.render.states import name, time_left
 
 if TYPE_CHECKING:
@@ -128,11 +129,23 @@ def fields(task: Summary, lang: str, now: float) -> list[Field]:
         (Text("tokens"), tokens(task, lang)),
         (Text("cost"), "" if cost is None else numbers.cost(cost)),
         (Text("requests"), _requests(task, lang)),
+        (Text("runs"), runs(task, lang)),
         (Text("input read"), _input_read(task, lang)),
         (Text("quota"), " · ".join(f"{key}: {value}" for key, value in quota.items())),
+        (Text("limits"), _shared(task, lang)),
         *((Text("waiting"), line) for line in waits(task, lang, now)),
     ]
     return [(label.render(lang), value) for label, value in rows if value]
+
+
+def _shared(task: Summary, lang: str) -> str:
+    """Whether other daemons of this user have a part of the account's limits."""
+    others = task.get("daemons", 1) - 1
+    if others < 1:
+        return ""
+    if others == 1:
+        return Text("shared with 1 other daemon").render(lang)
+    return Text("shared with {n} other daemons", {"n": others}).render(lang)
 
 
 def _input_read(task: Summary, lang: str) -> str:

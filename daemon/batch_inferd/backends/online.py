@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from batch_inferd import failures
 from batch_inferd.backends.body import BodyBuilder, Request
 from batch_inferd.backends.redact import Redactor
-from batch_inferd.backends.transport import HttpReply, HttpTransport, NotSent, SentFailed
+from batch_inferd.backends.transport import HttpReply, HttpTransport, NotSent, SentFailed, Target
 from batch_inferd.journal.body import check_body
 from batch_inferd.journal.format import text_bytes
 from batch_inferd.seams.failpoint import failpoint
 
 if TYPE_CHECKING:
     from batch_inferd.backends.plan import RequestPlan
+    from batch_inferd.backends.transport import Room
     from batch_inferd.failures import Verdict
     from batch_inferd.seams.clock import Clock
 
@@ -22,19 +25,28 @@ _SHOWN_BODY = 64 * 1024  # of a failed reply that is kept in an error record
 
 
 class Prepared:
-    """A plan with everything that is computed once: URLs, headers, body builder, redactor."""
+    """A plan with everything that is computed once: targets, body builder, redactor."""
 
     def __init__(self, plan: RequestPlan) -> None:
         self.plan = plan
         self.builder = BodyBuilder(plan)
         self.redactor = Redactor(plan)
         query = f"?{urlencode(plan.query)}" if plan.query else ""
-        self.urls = {endpoint: f"{plan.base_url}{path}{query}" for endpoint, path in plan.paths.items()}
         typed = any(name.lower() == "content-type" for name in plan.headers)
-        self.headers = plan.headers if typed else {**plan.headers, "Content-Type": "application/json"}
+        headers = plan.headers if typed else {**plan.headers, "Content-Type": "application/json"}
+        self.targets = {
+            endpoint: Target(
+                f"{plan.base_url}{path}{query}",
+                headers,
+                plan.timeouts,
+                plan.proxy,
+                plan.max_response_bytes,
+            )
+            for endpoint, path in plan.paths.items()
+        }
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What came of a call. `network` is set when nothing was sent, `ms` is the call's time."""
 
     verdict: Verdict
@@ -50,21 +62,14 @@ class OnlineBackend:
         self.transport = transport
         self._clock = clock
 
-    async def call(self, prepared: Prepared, request: Request) -> Outcome:
+    async def call(self, prepared: Prepared, request: Request, room: Room | None = None) -> Outcome:
         """One attempt. Never raises for what the network or the service does."""
         plan = prepared.plan
         begun = self._clock.monotonic()
         reply: HttpReply | None = None
         network: NotSent | None = None
         try:
-            reply = await self.transport.post(
-                prepared.urls[request.endpoint],
-                prepared.headers,
-                request.body,
-                timeouts=plan.timeouts,
-                proxy=plan.proxy,
-                max_bytes=plan.max_response_bytes,
-            )
+            reply = await self.transport.post(prepared.targets[request.endpoint], request.body, room)
             _check_proxy(reply, plan)
             verdict = failures.classify_reply(
                 reply.status, reply.headers, reply.body, plan, self._clock.now(), prepared.redactor.data
@@ -76,9 +81,9 @@ class OnlineBackend:
             verdict = failures.classify_exception(error)
         if reply is not None:
             failpoint("call.answered")
-        clean = prepared.redactor.text(verdict.message)
-        ms = int((self._clock.monotonic() - begun) * 1000)
-        return Outcome(verdict._replace(message=clean), reply, network, ms)
+        if verdict.message:
+            verdict = msgspec.structs.replace(verdict, message=prepared.redactor.text(verdict.message))
+        return Outcome(verdict, reply, network, int((self._clock.monotonic() - begun) * 1000))
 
 
 def _check_proxy(reply: HttpReply, plan: RequestPlan) -> None:

@@ -57,3 +57,4 @@ class RequestPlan(msgspec.Struct, frozen=True):
     max_response_bytes: int
     durability: str  # "normal": synced within a second; "strict": each answer
     batch: BatchPlan | None = None  # None: every record is an online call
+    priority: int = 0  # -5 to 5; each step up doubles the task's share of its account

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # looks at no UTF-8: for ASCII only
 _BLANK = " \t\r\n"
 
 
@@ -27,7 +27,7 @@ def split_object(data: bytes) -> dict[str, bytes | memoryview]:
     """
     text = check_utf8(data)
     try:
-        return {name: memoryview(raw) for name, raw in _OBJECT.decode(data).items()}
+        return {name: memoryview(raw) for name, raw in decode_object(data).items()}
     except RecursionError as error:
         raise InvalidJson("nested too deeply") from error
     except (msgspec.DecodeError, UnicodeError):

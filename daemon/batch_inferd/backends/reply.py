@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from batch_inferd.backends import rawjson
-from batch_inferd.journal.body import check_body
+from batch_inferd.journal.body import check_body, check_extent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _EMPTY = frozenset({b"null", b"[]", b""})
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
-QUOTA_PREFIX = "x-ratelimit-"
-QUOTA_MAX = 16
 
 
-class Usage(NamedTuple):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the service counted them; None where it did not say."""
 
     tokens_in: int | None
@@ -39,7 +37,7 @@ class ErrorInfo(NamedTuple):
     param: str = ""
 
 
-class Body(NamedTuple):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """The facts of a JSON body. `content`: whether it holds choices, data or output."""
 
     content: bool
@@ -68,6 +66,15 @@ class _Counts(msgspec.Struct):
     total_tokens: int | None = None
 
 
+class _Usual(msgspec.Struct):
+    """What nearly all answers are; what is not of this shape is read by `_Envelope`."""
+
+    choices: list[_Choice]
+    usage: _Counts | None = None
+    error: None = None
+
+
+_usual = msgspec.json.Decoder(_Usual).decode
 _envelope = msgspec.json.Decoder(_Envelope)
 _choices = msgspec.json.Decoder(list[_Choice])
 _counts = msgspec.json.Decoder(_Counts)
@@ -75,6 +82,11 @@ _counts = msgspec.json.Decoder(_Counts)
 
 def read_body(body: bytes) -> Body:
     """The facts of a body that must be a JSON object. Raises rawjson.InvalidJson."""
+    return _read_usual(body) or read_any(body)
+
+
+def read_any(body: bytes) -> Body:
+    """As `read_body`, step by step. Raises rawjson.InvalidJson."""
     problem = check_body(body)
     if problem:
         raise rawjson.InvalidJson(problem)
@@ -93,6 +105,22 @@ def read_body(body: bytes) -> Body:
         usage=_usage_of(envelope.usage),
         finish_reason=_finish_of(envelope.choices),
     )
+
+
+def _read_usual(body: bytes) -> Body | None:
+    """In one pass; None where that does not do."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            return None
+    try:
+        found = _usual(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    if not found.choices or check_extent(body) is not None:
+        return None
+    return Body(True, None, _usage(found.usage), found.choices[0].finish_reason)
 
 
 def read_error(body: bytes) -> ErrorInfo:
@@ -118,13 +146,10 @@ def read_error(body: bytes) -> ErrorInfo:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The service's own id of the request, from whichever header it uses."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
-
-
-def quota(headers: Mapping[str, str]) -> dict[str, str]:
-    """The x-ratelimit headers, bounded in number and length."""
-    found = [(name, value[:64]) for name, value in headers.items() if name.startswith(QUOTA_PREFIX)]
-    return dict(found[:QUOTA_MAX])
+    for name in _REQUEST_ID_HEADERS:
+        if (value := headers.get(name)) is not None:
+            return value
+    return None
 
 
 def _read_slowly(body: bytes) -> Body:
@@ -172,9 +197,14 @@ def _usage_of(raw: msgspec.Raw) -> Usage:
     if data in _EMPTY:
         return Usage(None, None)
     try:
-        counts = _counts.decode(data)
+        return _usage(_counts.decode(data))
     except (msgspec.DecodeError, RecursionError):
         return Usage(None, None)  # counts of a shape that we do not know count as unknown
+
+
+def _usage(counts: _Counts | None) -> Usage:
+    if counts is None:
+        return Usage(None, None)
     tokens_in = counts.input_tokens if counts.prompt_tokens is None else counts.prompt_tokens
     tokens_out = counts.output_tokens if counts.completion_tokens is None else counts.completion_tokens
     if tokens_in is not None and tokens_out is None and counts.total_tokens == tokens_in:

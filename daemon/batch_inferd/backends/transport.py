@@ -6,7 +6,9 @@ billed. That is the only difference between the two exceptions, and the reason f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,12 +16,35 @@ if TYPE_CHECKING:
     from batch_inferd.backends.plan import Timeouts
 
 
-class HttpReply(NamedTuple):
+class HttpReply(msgspec.Struct, frozen=True, gc=False):
     """A reply that was read to its end. Header names are lower-case; the body is decompressed."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Target:
+    """Where calls go, and how: made once for a plan and an endpoint, then used for each of its calls.
+
+    It is itself and equal to nothing else, so a transport may keep beside it what it makes of it once.
+    `url` is complete, `proxy` already decided for it (None: go there directly), `max_bytes` bounds the
+    decompressed answer.
+    """
+
+    __slots__ = ("__weakref__", "headers", "max_bytes", "proxy", "timeouts", "url")
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], timeouts: Timeouts, proxy: str | None, max_bytes: int
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.timeouts = timeouts
+        self.proxy = proxy
+        self.max_bytes = max_bytes
+
+
+LARGE = 64 * 1024  # bytes of an answer: clients read as much ahead, whoever asks
 
 
 class TransportError(Exception):
@@ -50,21 +75,20 @@ class SentFailed(TransportError):  # noqa: N818
     """
 
 
+class Room(Protocol):
+    """Where large answers ask for memory."""
+
+    async def take(self, size: int) -> None:
+        """Wait until `size` more bytes may be read."""
+
+
 class HttpTransport(Protocol):
     """What the online backend sends its calls through."""
 
-    async def post(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        *,
-        timeouts: Timeouts,
-        proxy: str | None,
-        max_bytes: int,
-    ) -> HttpReply:
-        """Send once, never again by itself; read at most `max_bytes` of decompressed body.
+    async def post(self, target: Target, body: bytes, room: Room | None = None) -> HttpReply:
+        """Send once, never again by itself; read at most `target.max_bytes` of decompressed body.
 
+        An answer of more than `LARGE` bytes takes its room before it is read on.
         Raises NotSent or SentFailed. Redirects are not followed, cookies not kept.
         """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,10 @@ from batch_inferd.config.kinds import absent
 from batch_inferd.config.problems import TOP, Problems, Source
 from batch_inferd.config.scalars import found, is_empty
 from batch_inferd.config.schema import Config
+from batch_inferd.config.settings import overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EMPTY = {
     "domain": Text("domain must not be empty in the config file"),
@@ -23,8 +27,8 @@ EMPTY = {
 }
 
 
-def parse_config(data: bytes, path: str) -> Config:
-    """The config in `data`; `path` gives the file name for messages.
+def parse_config(data: bytes, path: str, settings: Mapping[str, str] | None = None) -> Config:
+    """The config in `data`, with `settings` as if they stood there; `path` gives the name for messages.
 
     Raises ConfigError with every problem of the file, each with line and column, in the file's order.
     Only what the file itself and the known services tell is checked: variables are for `resolve`.
@@ -40,6 +44,7 @@ def parse_config(data: bytes, path: str) -> Config:
     root.keys.setdefault("model", TOP)
     if absent(root.values.setdefault("model", nodes.Mapping(TOP))):
         root.values["model"] = nodes.Mapping(TOP)
+    overlay(root, settings or {}, problems)
     source = Source(problems.file, dict(CONFIG.positions(root)))
     empty = _take_empty(root.values["model"])
     values: dict[str, Any] = CONFIG.read(root, "", problems)

@@ -56,6 +56,7 @@ class Execution(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     """The account's limits: requests and tokens a minute (None: unlimited), calls at a time.
 
+    `bytes_in_flight`: bytes of the calls that are under way, requests and answers, of all workers together.
     `max_batches` (upstream batches at a time) and `enqueued_tokens` (input tokens in them): None is
     the service's own limit.
     """
@@ -63,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True):
     rpm: int | None = None
     tpm: int | None = None
     max_concurrency: int = 1024
+    bytes_in_flight: int = 64 * 2**20
     max_batches: int | None = None
     enqueued_tokens: int | None = None
 
@@ -119,13 +121,17 @@ class Daemon(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole config. `source` says where its values stand; it is no part of the snapshot."""
+    """A whole config. `source` says where its values stand; it is no part of the snapshot.
+
+    `priority`: each step up doubles the task's share of an account that several tasks use.
+    """
 
     model: Model
     test_lines: int = 0
     lines_per_chunk: int = 200
     max_retry_count: int = 3
     backend: Literal["auto", "batch", "online"] = "auto"
+    priority: int = 0
     execution: Execution = Execution()
     limits: Limits = Limits()
     batch: Batch = Batch()

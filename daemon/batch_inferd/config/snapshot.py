@@ -54,6 +54,24 @@ def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
     }
 
 
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A snapshot of an earlier version, with the keys that were added since at their defaults.
+
+    Raises KeyError, TypeError for what is no snapshot.
+    """
+    defaults: dict[str, Any] = _plain(Config(model=Model(domain="", max_tokens=1)))
+    del defaults["model"], defaults["source"]
+    return stored | {"config": _filled(stored["config"], defaults)}
+
+
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    filled = defaults | values
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(values.get(name), dict):
+            filled[name] = _filled(values[name], default)
+    return filled
+
+
 def restore(stored: dict[str, Any], credential: Credential, *, test_base_url: str | None = None) -> Resolved:
     """The `Resolved` that `stored` was taken of, with its secrets back from `credential`.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from batch_infer.protocol.text import Text
-from batch_inferd.backends.aiohttp_transport import AiohttpTransport
+from batch_inferd.backends.probe import probe
 from batch_inferd.backends.transport import NotSent
 from batch_inferd.doctor.check import Check
 
@@ -71,15 +71,12 @@ async def name(peer: Peer, timeout_s: float) -> Check:
 async def connection(resolved: Resolved, peer: Peer, timeout_s: float) -> Check:
     """Whether the host takes connections; with TLS where the service wants it and no proxy is between."""
     address = f"{peer.host}:{peer.port}"
-    transport = AiohttpTransport()
     begin = time.monotonic()
     try:
-        await transport.probe(resolved.base_url, resolved.proxy, timeout_s)
+        await probe(resolved.base_url, resolved.proxy, timeout_s)
     except NotSent as error:
         text = Text("no connection to {address}: {error}", {"address": address, "error": error.detail})
         return Check("connect", False, text, _hint(error.reason, resolved))
-    finally:
-        await transport.close()
     params = {"address": address, "ms": _ms(begin)}
     if peer.is_proxy:
         return Check("connect", True, Text("the proxy {address} takes connections ({ms} ms)", params))

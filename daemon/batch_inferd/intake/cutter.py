@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batch_inferd.intake.aside import Aside
 from batch_inferd.intake.source import BLOCK
 from batch_inferd.journal.names import chunk_folder, chunk_name
-from batch_inferd.lines import BOM
+from batch_inferd.lines import BlankFinder, line_ends
 from batch_inferd.seams.failpoint import failpoint
-from batch_inferd.seams.files import Directory, read_at, sync, write_all
+from batch_inferd.seams.files import Directory, read_at, write_all
 from batch_inferd.store.taskdb import ChunkRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 CHUNK_BYTES = 64 * 1024 * 1024
 _ZEROES: dict[str, Any] = {
@@ -85,31 +88,42 @@ def cut(
     """
     rows: list[ChunkRow] = []
     folders: set[str] = set()
+    pieces: list[tuple[Position, _Slice, Future[str]]] = []
     at = start
-    while len(rows) < count and not is_end(at, size, limit):
-        most = min(per_chunk, limit - at.records) if limit else per_chunk
-        folder = chunk_folder(at.chunk)
-        if folder not in folders:
-            directory.mkdir(folder)
-            folders.add(folder)
-        name = chunk_name(at.chunk)
-        fd = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            piece, chain = _copy_slice(source, fd, at, size, most, name, stop)
-            sync(fd, name)
-        finally:
-            os.close(fd)
-        row = ChunkRow(
-            at.chunk, at.line, piece.lines, at.offset, piece.size, piece.records, piece.blank, chain,
-            "ready" if piece.records else "done", tokens_unknown=0, **_ZEROES,
-        )  # fmt: skip
-        rows.append(row)
-        at = after(row, at.records)
+    reader = _Reader(source, size, start.offset, stop)
+    with Aside(start.chain) as aside:
+        while len(pieces) < count and not is_end(at, size, limit):
+            most = min(per_chunk, limit - at.records) if limit else per_chunk
+            folder = chunk_folder(at.chunk)
+            if folder not in folders:
+                directory.mkdir(folder)
+                folders.add(folder)
+            name = chunk_name(at.chunk)
+            fd = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                piece = _copy_slice(reader, fd, name, aside, most, start_of_input=at.line == 1)
+            except BaseException:
+                os.close(fd)
+                raise
+            aside.close(fd, name)
+            pieces.append((at, piece, aside.end_chunk()))
+            at = Position(
+                at.offset + piece.size, at.line + piece.lines, at.chunk + 1, at.records + piece.records, ""
+            )
+        aside.finish()
+        for begin, piece, chain in pieces:
+            rows.append(
+                ChunkRow(
+                    begin.chunk, begin.line, piece.lines, begin.offset, piece.size, piece.records,
+                    piece.blank, chain.result(), "ready" if piece.records else "done", tokens_unknown=0,
+                    **_ZEROES,
+                )
+            )  # fmt: skip
     for folder in folders:
         directory.sync(folder)
     directory.sync()
     failpoint("cut.written")
-    return rows, at
+    return rows, at._replace(chain=rows[-1].chain if rows else start.chain)
 
 
 def is_end(at: Position, size: int, limit: int) -> bool:
@@ -117,49 +131,77 @@ def is_end(at: Position, size: int, limit: int) -> bool:
     return at.offset >= size or bool(limit and at.records >= limit)
 
 
-def _copy_slice(
-    source: int, target: int, at: Position, size: int, most: int, name: str, stop: Callable[[], bool]
-) -> tuple[_Slice, str]:
-    digest = hashlib.sha256(at.chain.encode())
-    lines = records = blank = done = 0
-    ended = True  # the last byte so far is a newline
-    filled = False  # the line that is being read has something besides white space
-    first = at.line == 1
-    finished = False
-    while not finished and at.offset + done < size:
-        if stop():
+class _Reader:
+    """Reads the input a block at a time; what a chunk leaves of a block is there for the next one."""
+
+    def __init__(self, source: int, size: int, offset: int, stop: Callable[[], bool]) -> None:
+        self._source = source
+        self._size = size  # of the input
+        self._offset = offset  # of what is read next
+        self._stop = stop
+        self.block = b""
+        self.at = 0  # where the unused part of the block begins
+
+    def fill(self) -> bool:
+        """Have unused bytes in the block; False at the input's end.
+
+        Raises OSError, InputShrunk, CutStopped.
+        """
+        if self.at < len(self.block):
+            return True
+        if self._offset >= self._size:
+            return False
+        if self._stop():
             raise CutStopped
-        block = read_at(source, min(BLOCK, size - at.offset - done), at.offset + done)
-        if not block:
+        self.block = read_at(self._source, min(BLOCK, self._size - self._offset), self._offset)
+        if not self.block:
             raise InputShrunk
-        begin = 0
-        while True:
-            newline = block.find(b"\n", begin)
-            part = block[begin : newline if newline >= 0 else len(block)]
-            if first and done + begin == 0:
-                part = part.removeprefix(BOM)
-            filled = filled or bool(part and not part.isspace())
-            if newline < 0:
-                begin = len(block)
+        self._offset += len(self.block)
+        self.at = 0
+        return True
+
+    def take(self, end: int) -> memoryview:
+        """The unused part up to `end` in the block."""
+        piece = memoryview(self.block)[self.at : end]
+        self.at = end
+        return piece
+
+
+def _copy_slice(
+    reader: _Reader, target: int, name: str, aside: Aside, most: int, *, start_of_input: bool
+) -> _Slice:
+    """Copy the next chunk, of at most `most` records."""
+    finder = BlankFinder(start_of_input)
+    lines = blank = done = 0
+    open_line = False  # the last byte so far is no newline
+    full = False
+    while not full and reader.fill():
+        block, begin = reader.block, reader.at
+        at = begin
+        while not full:
+            ends = line_ends(block, at, most - (lines - blank))
+            if not ends:
                 break
-            begin = newline + 1
-            lines += 1
-            records += filled
-            blank += not filled
-            filled = False
-            if records >= most or done + begin >= CHUNK_BYTES:
-                finished = True
-                break
-        piece = block if begin == len(block) else block[:begin]
-        digest.update(piece)
+            room = CHUNK_BYTES - done + begin  # the line that passes this byte of the block is the last
+            if ends[-1] >= room:
+                del ends[bisect_left(ends, room) + 1 :]
+                full = True
+            blank += len(finder.blanks(block, ends, at))
+            lines += len(ends)
+            at = ends[-1]
+            full = full or lines - blank >= most
+        if not full:
+            finder.rest(block, at)
+            open_line = at < len(block)
+        piece = reader.take(at if full else len(block))
+        aside.hash(piece)
         write_all(target, piece, name)
         done += len(piece)
-        ended = piece.endswith(b"\n")
-    if not ended:
+        open_line = open_line and not full
+    if open_line:
         lines += 1  # the input's last line has no newline
-        records += filled
-        blank += not filled
-    return _Slice(done, lines, records, blank), digest.hexdigest()
+        blank += not finder.filled
+    return _Slice(done, lines, lines - blank, blank)
 
 
 def verify(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
-from batch_inferd.lines import BOM
+from batch_inferd.lines import BOM, SCAN_BLOCK, BlankFinder, line_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,21 +127,17 @@ def count_records(path: str, start: int, end: int, stop: Callable[[], bool], lim
     Returns the count and whether it is of the whole range.
     """
     count = 0
-    in_line = False
+    finder = BlankFinder()
     with Path(path).open("rb", buffering=0) as file:
         file.seek(start)
         left = min(end - start, limit)
         while left > 0 and not stop():
-            block = file.read(min(BLOCK, left))
+            block = file.read(min(SCAN_BLOCK, left))
             if not block:
                 break
             left -= len(block)
-            lines = block.split(b"\n")
-            if len(lines) == 1:
-                in_line = in_line or bool(lines[0].strip())
-                continue
-            count += in_line or bool(lines[0].strip())
-            count += sum(1 for line in lines[1:-1] if line and not line.isspace())
-            in_line = bool(lines[-1].strip())
+            ends = line_ends(block)
+            count += len(ends) - len(finder.blanks(block, ends))
+            finder.rest(block, ends[-1] if ends else 0)
     complete = left <= 0 and end - start <= limit
-    return count + (in_line and complete), complete
+    return count + (finder.filled and complete), complete

@@ -42,9 +42,14 @@ def check_body(body: bytes) -> str | None:
         # The strict check comes second: only an escaped surrogate may be forgiven.
         if b"\\u" not in body or not _json_reads(body):
             return f"not JSON: {error}"
+    return check_extent(body)
+
+
+def check_extent(body: bytes) -> str | None:
+    """As `check_body`, for a body that msgspec has read to its end, and whose UTF-8 is good."""
     if _is_deep(body):
         return f"nested deeper than {MAX_DEPTH} levels"
-    if _may_have_long_number(body) and not _json_reads(body):
+    if len(body) > _MAX_DIGITS and _may_have_long_number(body) and not _json_reads(body):
         return f"a number has more than {_MAX_DIGITS} digits"
     return None
 

@@ -6,8 +6,10 @@
     {"k":"attempt","line":12,"round":0,"attempt":1,"t":…,"class":"server","status":503,"message":"…",
      "not_before":…,"charged":true,"strikes":0,"outages":0,"crc":"…"}
     {"k":"attempt",…,"outages":0,"move":"online","submission":"7","crc":"…"}
+    {"k":"index",…,"crc":"…"}
 
-`move` and `submission` stand only where they say something.
+`move` and `submission` stand only where they say something. An index is of no record, and may be the last
+line of a journal that is sealed (see `index.py`).
 
 `line` is the line's number in the whole input, from 1; `t` and `not_before` are seconds since 1970;
 `crc` is the CRC-32 of all bytes before `,"crc":"`. `rec` is the line for output.jsonl or the error file
@@ -23,6 +25,7 @@ import msgspec
 
 REC = b',"rec":'  # in a JSON text it can only be a member's name: in a string its quotes would be escaped
 TAIL = len(b',"crc":"01234567"}')
+INDEX = b'{"k":"index",'  # how the line of an index begins
 MESSAGE_BYTES = 1000  # of a failed attempt's message; the last one stands whole in the error record
 
 _json = msgspec.json.encode
@@ -94,8 +97,13 @@ Entry = Answer | Failure | Missing | Attempt
 _decode_head = msgspec.json.Decoder(Entry).decode
 
 
-def _seal(head: bytes) -> bytes:
+def seal(head: bytes) -> bytes:
+    """A line with its newline: `head` is its JSON without the last brace."""
     return b'%b,"crc":"%08x"}\n' % (head, zlib.crc32(head))
+
+
+def _number(value: int | None) -> bytes:
+    return b"null" if value is None else b"%d" % value
 
 
 def text_bytes(text: str, limit: int | None = None) -> bytes:
@@ -119,9 +127,9 @@ def encode_answer(
     rec: bytes,
 ) -> bytes:
     """A journal line, with its newline. `rec` comes from `record.output_line`."""
-    return _seal(
+    return seal(
         b'{"k":"answer","line":%d,"round":%d,"attempt":%d,"t":%.3f,"ms":%d,"in":%b,"out":%b,"path":%b,"rec":%b'
-        % (line, round, attempt, t, ms, _json(tokens_in), _json(tokens_out), _json(path), rec)
+        % (line, round, attempt, t, ms, _number(tokens_in), _number(tokens_out), _json(path), rec)
     )
 
 
@@ -135,7 +143,7 @@ def encode_error(
     rec: bytes,
 ) -> bytes:
     """A journal line, with its newline. `failure` is the class, `rec` comes from `record.error_line`."""
-    return _seal(
+    return seal(
         b'{"k":"error","line":%d,"round":%d,"attempt":%d,"t":%.3f,"class":%b,"rec":%b'
         % (line, round, attempt, t, _json(failure), rec)
     )
@@ -143,7 +151,7 @@ def encode_error(
 
 def encode_missing(*, line: int, round: int, attempt: int, t: float) -> bytes:  # noqa: A002
     """A journal line, with its newline."""
-    return _seal(b'{"k":"missing","line":%d,"round":%d,"attempt":%d,"t":%.3f' % (line, round, attempt, t))
+    return seal(b'{"k":"missing","line":%d,"round":%d,"attempt":%d,"t":%.3f' % (line, round, attempt, t))
 
 
 def encode_attempt(
@@ -165,7 +173,7 @@ def encode_attempt(
     """A journal line, with its newline. The message is cut at `MESSAGE_BYTES`."""
     moved = b',"move":' + _json(move) if move else b""
     of = b',"submission":' + _json(submission) if submission else b""
-    return _seal(
+    return seal(
         b'{"k":"attempt","line":%d,"round":%d,"attempt":%d,"t":%.3f,"class":%b,"status":%b,"message":%b,'
         b'"not_before":%.3f,"charged":%b,"strikes":%d,"outages":%d%b%b'
         % (
@@ -192,14 +200,15 @@ def is_sealed(crc: int, tail: bytes) -> bool:
     return tail == b',"crc":"%08x"}' % crc
 
 
-def decode_head(sealed: bytes) -> tuple[Entry, int]:
-    """The entry without its `rec`, and where `rec` begins in `sealed` (0 where there is none).
+def decode_head(data: bytes, begin: int = 0, end: int | None = None) -> tuple[Entry, int]:
+    """The entry of a line without its `rec`, and where `rec` begins in `data` (0 where there is none).
 
-    `sealed` is a line without its seal, or as much of it as surely goes beyond `"rec":`. Raises DamagedLine.
+    data[begin:end] is a line without its seal, or as much of it as surely goes beyond `"rec":`. Raises
+    DamagedLine.
     """
-    found = sealed.find(REC)
+    found = data.find(REC, begin, end)
     try:
-        entry = _decode_head((sealed[:found] if found >= 0 else sealed) + b"}")
+        entry = _decode_head(data[begin : found if found >= 0 else end] + b"}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedLine(str(error)) from error
     if isinstance(entry, (Answer, Failure)) != (found >= 0):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from batch_inferd.journal.body import one_line
 from batch_inferd.journal.format import text_bytes
 
 RAW_BYTES = 64 * 1024  # of an input line that is shown in its error record
 MESSAGE_BYTES = 16 * 1024
+
+
+_quoted_id = lru_cache(64)(text_bytes)  # a task has one
 
 
 def output_line(
@@ -22,7 +27,7 @@ def output_line(
         body: the answer, which `check_body` has accepted.
     """
     return b'{"id":%b,"custom_id":%b,"response":%b,"error":null}' % (
-        text_bytes(batch_id),
+        _quoted_id(batch_id),
         custom_id_json,
         _response(status, request_id, body),
     )

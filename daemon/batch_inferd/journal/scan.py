@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_inferd.journal.format import TAIL, DamagedLine, Entry, decode_head, is_sealed
+from batch_inferd.journal.format import INDEX, TAIL, DamagedLine, Entry, decode_head, is_sealed
 from batch_inferd.lines import BLOCK, read_range
 
 if TYPE_CHECKING:
@@ -31,35 +31,43 @@ class Scanned(NamedTuple):
 
 
 def scan_journal(fd: int, block: int = BLOCK) -> Iterator[Scanned]:
-    """All lines of the journal, from its beginning. Raises OSError."""
+    """All lines of the journal, from its beginning, but for an index that is not damaged. Raises OSError."""
     position = begin = 0  # what is read next; where `data` begins
     data = b""
     while more := read_range(fd, position, block):
         position += len(more)
         data = data + more if data else more
         at = 0
+        view = memoryview(data)
         while (end := data.find(b"\n", at)) >= 0:
-            yield _in_memory(data[at:end], begin + at)
+            scanned = _in_memory(data, view, at, end, begin)
+            if scanned is not None:
+                yield scanned
             at = end + 1
         data = data[at:]
         begin += at
         if len(data) >= block:
-            scanned = _beyond_memory(fd, begin, data, block)
-            yield scanned
-            begin = position = begin + scanned.length + 1
+            begin, scanned = _beyond_memory(fd, begin, data, block)
+            position = begin
             data = b""
-            if scanned.torn:
-                return
+            if scanned is not None:
+                yield scanned
+                if scanned.torn:
+                    return
     if data:
         yield Scanned(begin, len(data), None, 0, 0, "torn", torn=True)
 
 
-def _in_memory(line: bytes, offset: int) -> Scanned:
-    sealed = line[:-TAIL]
-    return _judge(offset, len(line), sealed, zlib.crc32(sealed), line[-TAIL:])
+def _in_memory(data: bytes, view: memoryview, at: int, end: int, base: int) -> Scanned | None:
+    """The line data[at:end]; `base` is the offset of `data`. None: an index."""
+    seal_at = max(at, end - TAIL)
+    if not is_sealed(zlib.crc32(view[at:seal_at]), data[seal_at:end]):
+        return Scanned(base + at, end - at, None, 0, 0, "checksum", torn=False)
+    return _judge(base + at, end - at, data, at, seal_at)
 
 
-def _beyond_memory(fd: int, begin: int, data: bytes, block: int) -> Scanned:
+def _beyond_memory(fd: int, begin: int, data: bytes, block: int) -> tuple[int, Scanned | None]:
+    """The line from `begin` on, of which `data` is there, and where the next one begins. None: an index."""
     head = data[:_HEAD]
     crc = length = 0
     held = b""  # may be the seal: not in the checksum until more has come
@@ -73,19 +81,24 @@ def _beyond_memory(fd: int, begin: int, data: bytes, block: int) -> Scanned:
         crc = zlib.crc32(memoryview(held)[:keep], crc)
         held = held[keep:]
         if end >= 0:
-            return _judge(begin, length, head[: max(0, length - TAIL)], crc, held)
+            after = begin + length + 1
+            if not is_sealed(crc, held):
+                return after, Scanned(begin, length, None, 0, 0, "checksum", torn=False)
+            return after, _judge(begin, length, head, 0, min(len(head), length - TAIL))
         data = read_range(fd, position, block)
         position += len(data)
-    return Scanned(begin, length, None, 0, 0, "torn", torn=True)
+    return begin + length, Scanned(begin, length, None, 0, 0, "torn", torn=True)
 
 
-def _judge(offset: int, length: int, head: bytes, crc: int, tail: bytes) -> Scanned:
-    if not is_sealed(crc, tail):
-        return Scanned(offset, length, None, 0, 0, "checksum", torn=False)
+def _judge(offset: int, length: int, data: bytes, at: int, seal_at: int) -> Scanned | None:
+    """A line whose checksum fits: data[at:seal_at] is it without its seal, or enough of its head."""
     try:
-        entry, rec_at = decode_head(head)
+        entry, rec_at = decode_head(data, at, seal_at)
     except DamagedLine as error:
+        if data.startswith(INDEX, at):
+            return None
         return Scanned(offset, length, None, 0, 0, str(error), torn=False)
     if not rec_at:
         return Scanned(offset, length, entry, 0, 0, None, torn=False)
+    rec_at -= at
     return Scanned(offset, length, entry, offset + rec_at, length - TAIL - rec_at, None, torn=False)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+import zlib
 
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory, sync, write_all
@@ -35,6 +36,7 @@ class JournalWriter:
         self._fd = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         self._lock = threading.Lock()  # one sync at a time, and none while closing
         self._size = 0
+        self._checksum = 0
         self._durable = 0
         self._entry_durable = False  # the file's name in its folder
         self._broken: int | None = None
@@ -43,6 +45,11 @@ class JournalWriter:
     def size(self) -> int:
         """Bytes written."""
         return self._size
+
+    @property
+    def checksum(self) -> int:
+        """The CRC-32 of the bytes written."""
+        return self._checksum
 
     @property
     def unsynced(self) -> int:
@@ -69,6 +76,7 @@ class JournalWriter:
             self._cut_back()
             raise
         self._size += len(data)
+        self._checksum = zlib.crc32(data, self._checksum)
         if self._strict:
             self.sync()
 

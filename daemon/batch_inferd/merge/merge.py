@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batch_inferd.journal.names import chunk_folder, list_journals
-from batch_inferd.merge.chunk import ChunkMerger, MergeChunk, Outputs
+from batch_inferd.merge.ahead import ahead
+from batch_inferd.merge.chunk import ChunkMerger, MergeChunk, Outputs, Ready
 from batch_inferd.merge.outputs import FileFacts, OutputFile
 from batch_inferd.merge.publish import (
     MISSING,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from batch_inferd.seams.files import Directory
+
+_READY = 2  # chunks that may wait to be written
 
 
 class MergeStopped(Exception):  # noqa: N818  it was asked for
@@ -147,21 +150,45 @@ def _merge_chunks(
     stop: threading.Event | None,
 ) -> None:
     line = 1
-    folder = ""
-    journals: dict[int, list[str]] = {}
-    for number, row in enumerate(chunks, start=1):
-        if stop is not None and stop.is_set():
-            raise MergeStopped
-        if (row.chunk, row.first_line) != (number, line):
-            merger.problems.add(
-                row.chunk, row.first_line, "chunk_order", expected_chunk=number, expected_line=line
-            )
-        if chunk_folder(row.chunk) != folder:
-            folder = chunk_folder(row.chunk)
-            journals = list_journals(merger.directory, folder)
-        counts, retries = merger.merge_chunk(row, journals.get(row.chunk, []))
-        merger.tally.counts.add(counts)
-        listing.add(row, counts, retries)
-        line = row.first_line + row.lines
-        if progress is not None:
-            progress(number)
+    journals = _Listing(merger.directory)
+
+    def scan(row: MergeChunk) -> Ready:
+        return merger.scan(row, journals.of_chunk(row.chunk))
+
+    with (
+        ahead(chunks, scan, merger.close, _READY) as scanned,
+        ahead(scanned, merger.verify, merger.close, _READY) as verified,
+    ):
+        for number, ready in enumerate(verified, start=1):
+            row = ready.row
+            try:
+                if stop is not None and stop.is_set():
+                    raise MergeStopped
+                if (row.chunk, row.first_line) != (number, line):
+                    merger.problems.add(
+                        row.chunk, row.first_line, "chunk_order", expected_chunk=number, expected_line=line
+                    )
+                counts, retries = merger.merge_chunk(ready)
+            finally:
+                merger.close(ready)
+            merger.tally.counts.add(counts)
+            listing.add(row, counts, retries)
+            line = row.first_line + row.lines
+            if progress is not None:
+                progress(number)
+
+
+class _Listing:
+    """The journals of chunk after chunk; a folder is listed once."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._folder = ""
+        self._journals: dict[int, list[str]] = {}
+
+    def of_chunk(self, chunk: int) -> list[str]:
+        """In order of name. Raises OSError."""
+        if chunk_folder(chunk) != self._folder:
+            self._folder = chunk_folder(chunk)
+            self._journals = list_journals(self._directory, self._folder)
+        return self._journals.get(chunk, [])

@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_EXACT = 64  # milliseconds below this have a bucket each
-_STEPS = 32  # buckets an octave above: a percentile is right within 1/32
-_OCTAVES = 34
+from batch_inferd.journal.latencies import Latencies
 
-
-class Latencies:
-    """A histogram of milliseconds with a fixed number of buckets."""
-
-    def __init__(self) -> None:
-        self._buckets = array("Q", bytes(8 * (_EXACT + _STEPS * _OCTAVES)))
-        self.count = 0
-        self.total = 0
-        self.most = 0
-
-    def add(self, ms: int) -> None:
-        """Count one duration."""
-        ms = max(ms, 0)
-        self.count += 1
-        self.total += ms
-        self.most = max(self.most, ms)
-        shift = ms.bit_length() - 6
-        if shift > 0:
-            ms = min(_EXACT + (shift - 1) * _STEPS + (ms >> shift) - _STEPS, len(self._buckets) - 1)
-        self._buckets[ms] += 1
-
-    def percentile(self, share: float) -> int | None:
-        """The milliseconds that `share` (0 to 1) of all durations do not pass; None without any."""
-        if not self.count:
-            return None
-        wanted = max(1, share * self.count)
-        seen = 0
-        for bucket, count in enumerate(self._buckets):
-            seen += count
-            if seen >= wanted:
-                return min(self._upper(bucket), self.most)
-        return self.most
-
-    @staticmethod
-    def _upper(bucket: int) -> int:
-        if bucket < _EXACT:
-            return bucket
-        shift, step = divmod(bucket - _EXACT, _STEPS)
-        return ((step + _STEPS + 1) << (shift + 1)) - 1
-
-    def to_json(self) -> dict[str, int | float | None]:
-        """Milliseconds: mean, percentiles and the longest; null without any."""
-        return {
-            "mean": round(self.total / self.count, 1) if self.count else None,
-            "p50": self.percentile(0.5),
-            "p90": self.percentile(0.9),
-            "p99": self.percentile(0.99),
-            "max": self.most if self.count else None,
-        }
+if TYPE_CHECKING:
+    from batch_inferd.journal.index import Index
 
 
 @dataclass(slots=True)
@@ -112,6 +62,24 @@ class Tally:
     extras: int = 0  # terminal records beside the one that counts
     quarantined: int = 0  # damaged lines
     torn: int = 0  # journals whose last line was cut short
+
+    def add_index(self, index: Index, records: int) -> None:
+        """Count all that a journal with this index holds, of terminal records of `records` lines."""
+        failed = sum(map(len, index.errors.values()))
+        answers = records - failed - len(index.missing)
+        if answers:
+            self.paths["online"] += answers
+        self.latencies.add_buckets(index.histogram(), *index.ms)
+        tokens_in, tokens_out, unknown = index.tokens
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+        self.tokens_unknown += unknown
+        self.attempts += index.attempts
+        self.failed += index.failed
+        self.retries += index.retries
+        self.failures.update(index.failures)
+        for failure, lines in index.errors.items():
+            self.errors[failure] += len(lines)
 
 
 class Problems:

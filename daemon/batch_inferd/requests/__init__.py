@@ -16,6 +16,7 @@ from batch_inferd.requests import (
     pause,
     resume,
     retry,
+    set_options,
     status,
     submissions,
     submit,
@@ -55,5 +56,6 @@ def _all(app: App) -> dict[str, Handler]:
         rpc.PAUSE: partial(pause.handle, app),
         rpc.RESUME: partial(resume.handle, app),
         rpc.RETRY: partial(retry.handle, app),
+        rpc.SET_OPTIONS: partial(set_options.handle, app),
         rpc.DOCTOR: partial(doctor.handle, app),
     }

@@ -62,6 +62,7 @@ def submission(params: dict[str, Any], input_path: str = "") -> Submission:
         env=strings(params, "env"),
         proxy=strings(params, "proxy"),
         input=input_path,
+        settings=strings(params, "settings"),
     )
 
 

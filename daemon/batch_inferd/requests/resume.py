@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import TaskConflict
 from batch_infer.protocol.text import Text
-from batch_inferd.requests.params import string, submission
-from batch_inferd.tasks import opening, states, submitting
+from batch_inferd.requests.params import string, strings, submission
+from batch_inferd.tasks import opening, settings, states, submitting
 
 if TYPE_CHECKING:
     from batch_inferd.app import App
@@ -39,6 +39,9 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
                 )
             await submitting.mend(task, prepared)
             warnings = [text.to_wire() for text in (*prepared.warnings, *prepared.notes)]
+        elif params.get("settings"):
+            await settings.change(task, strings(params, "settings"))
+            warnings = [text.to_wire() for text in settings.cautions(task)]
         if task.state == states.PAUSED or not task.is_driven:
             await opening.go_on(task, by_person=True)
         return {

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.text import Text
-from batch_inferd.scheduling.aimd import Aimd
+from batch_inferd.scheduling.control import Control
+from batch_inferd.scheduling.limits import Limits
+from batch_inferd.scheduling.quota import MINUTE_S, Quota
+from batch_inferd.scheduling.shares import Shares, with_late
 from batch_inferd.scheduling.slots import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 PROBE_FIRST_S = 30.0
 PROBE_MAX_S = 600.0
 
 
+class Word(NamedTuple):
+    """What a worker is told of the account; `due` is how many slots it will have. See the worker's gate."""
+
+    due: int
+    slots: int
+    rate_per_s: float | None
+    tokens_per_s: float | None
+    bytes: int
+    whole: bool
+    cut: int
+    word: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The ACCOUNT message, without whom it is about, and its hold."""
+        told = self._asdict()
+        del told["due"]
+        return told
+
+
 class Account:
-    """The controller of an account: its window, its hold after a 429, its credit probes."""
+    """The controller of an account: its window and pace, its hold after a 429, its credit probes."""
 
     def __init__(self, fingerprint: str) -> None:
         self.fingerprint = fingerprint
@@ -25,45 +50,132 @@ class Account:
         self.probing = False
         self.slots = Slots()
         self.blocked = False  # the credential was refused: nothing is sent until a task is resumed
-        self.rpm: float | None = None
+        self.daemons = 1  # of this user, that use it now: they divide its limits
         self._probe_interval = PROBE_FIRST_S
-        self._window = Aimd(1, 1)
-        self._bounds = (0, 0)
+        self._control = Control()
+        self._limits = Limits(1, 1)
+        self._rates, self._tokens, self._bytes = Shares(), Shares(), Shares()
+        self._requests_told, self._tokens_told = Quota("requests"), Quota("tokens")
+        self._word = 0  # numbers what the workers are told
+        self._backlogs: dict[str, int] = {}  # worker -> records that it could send, by its last report
+        self._wants: dict[str, int] = {}  # worker -> bytes of a record over its share
 
-    def set_limits(self, limits: list[tuple[int, int, float | None]]) -> None:
-        """From (concurrency, max_concurrency, rpm) of each task that runs: the strictest of each holds."""
-        if not limits:
+    def set_limits(self, limits: Iterable[Limits]) -> None:
+        """The limits of the tasks that run: the strictest of each holds, divided by the daemons."""
+        strictest = Limits.strictest(limits)
+        if strictest is None:
             return
-        maximum = min(limit[1] for limit in limits)
-        start = min(maximum, max(limit[0] for limit in limits))
-        self.rpm = min((limit[2] for limit in limits if limit[2]), default=None)
-        if self._bounds == (0, 0):
-            self._window = Aimd(start, maximum)
-        elif self._bounds != (start, maximum):
-            self._window.set_bounds(start, maximum)
-        self._bounds = (start, maximum)
+        divided = strictest.divided(self.daemons)
+        if divided[:2] != self._limits[:2]:
+            self._control.set_bounds(divided.concurrency, divided.most)
+        self._limits = divided
+
+    @property
+    def limits(self) -> Limits:
+        """What holds now, of this daemon's share."""
+        return self._limits
+
+    def restart(self, concurrency: int) -> None:
+        """A person says how many calls may be in flight: the window begins anew from there."""
+        self._control.restart(concurrency)
 
     @property
     def window(self) -> int:
-        """Calls that may be in flight now: none while it is refused, one while the credit is probed."""
+        """Calls that may be in flight: none while it is refused, one while the credit is probed."""
         if self.blocked or self.probe_at is not None:
             return 0
-        return 1 if self.probing else self._window.window
+        return 1 if self.probing else self._control.window
 
-    def observe(self, seen: dict[str, Any], wall: float, monotonic: float) -> None:
-        """A worker's report on the account (deltas): see the worker's `report` message."""
-        self._window.observe(
-            ok=int(seen.get("ok", 0)),
-            throttled=int(seen.get("throttled", 0)),
-            peak=int(seen.get("peak_in_flight", 0)),
-            now=monotonic,
-        )
-        retry_after = seen.get("retry_after")
-        if retry_after and monotonic + float(retry_after) > self._hold:
-            self._hold = monotonic + float(retry_after)
-            self.hold_until = wall + float(retry_after)
+    def rate(self, monotonic: float) -> float | None:
+        """Calls a second: the lowest of the task's limit, what the service told, and what was learnt."""
+        told = self._requests_told.limit(monotonic)
+        pace = self._control.pace
+        return _least(self._limits.rpm, told and told / self.daemons, pace and pace * MINUTE_S)
+
+    def tokens(self, monotonic: float) -> float | None:
+        """Tokens a second, as far as there is a limit."""
+        told = self._tokens_told.limit(monotonic)
+        return _least(self._limits.tpm, told and told / self.daemons)
+
+    def divide(self, workers: list[str], weights: Mapping[str, float], monotonic: float) -> dict[str, Word]:
+        """What each worker is to be told, with `weights` by what it has to send."""
+        self._word += 1
+        waiting = [name for name in workers if self._backlogs.get(name)]
+        demand = {name: weights.get(name, 0.0) for name in workers}
+        demand = with_late(demand, waiting)
+        if any(demand.values()):
+            self._control.begin(monotonic)
+        else:
+            demand = dict.fromkeys(workers, 1.0)
+        slots = self.slots.divide(self._control.bound(self.window, monotonic), workers, demand, self._word)
+        whole, room = self._limits.bytes, self._room(workers, demand)
+        rate, tokens = self.rate(monotonic), self.tokens(monotonic)
+        rates = self._rates.divide(rate, demand, self._word) if rate is not None else {}
+        token_rates = self._tokens.divide(tokens, demand, self._word) if tokens is not None else {}
+        return {
+            name: Word(
+                slots[name].due,
+                slots[name].now,
+                rates.get(name),
+                token_rates.get(name),
+                int(room[name]),
+                room[name] >= whole,
+                self._control.cuts,
+                self._word,
+            )
+            for name in workers
+        }
+
+    def farewell(self, worker: str) -> Word | None:
+        """What a worker that ends is told: its calls in flight may finish. None when it knows."""
+        self._word += 1
+        if not self.slots.leave(worker, self._word):
+            return None
+        for shares in (self._rates, self._tokens, self._bytes):
+            shares.leave(worker, self._word)
+        return Word(0, 0, 0.0, 0.0, 0, whole=False, cut=self._control.cuts, word=self._word)
+
+    def _room(self, workers: list[str], demand: Mapping[str, float]) -> dict[str, float]:
+        """Bytes in flight; all of them for a worker with a record over its share, one worker at a time."""
+        whole = float(self._limits.bytes)
+        senders = [name for name in workers if demand.get(name)] or workers
+        fair = whole / len(senders) if senders else whole
+        large = next((name for name in workers if self._wants.get(name, 0) > fair), None)
+        if large is not None:
+            due = {name: float(name == large) for name in workers}
+        else:
+            due = {name: float(name in senders) for name in workers}
+        return self._bytes.divide(whole, due, self._word)
+
+    def gone(self, worker: str) -> None:
+        """A worker has ended: its calls are over, its shares are free."""
+        self.slots.gone(worker)
+        for shares in (self._rates, self._tokens, self._bytes):
+            shares.gone(worker)
+        self._control.gone(worker)
+        self._backlogs.pop(worker, None)
+        self._wants.pop(worker, None)
+
+    def observe(self, worker: str, seen: Mapping[str, Any], wall: float, monotonic: float) -> None:
+        """A worker's report on the account (deltas): see the worker's `Gate.report`."""
+        word = int(seen.get("word", 0))
+        self.slots.reported(worker, word, int(seen["in_flight"]))
+        self._rates.reported(worker, word)
+        self._tokens.reported(worker, word)
+        self._bytes.reported(worker, word, float(seen.get("bytes_in_flight", 0)))
+        self._backlogs[worker] = int(seen.get("backlog", 0))
+        self._wants[worker] = int(seen.get("wants", 0))
+        quota: dict[str, str] = seen.get("quota") or {}
+        holds = [float(seen.get("retry_after") or 0.0)]
+        if quota:
+            self.quota.update(quota)
+            told = (self._requests_told, self._tokens_told)
+            holds += [one.update(quota, wall, monotonic) for one in told]
+        if monotonic + max(holds) > max(self._hold, monotonic):
+            self._hold = monotonic + max(holds)
+            self.hold_until = wall + max(holds)
+        self._control.observe(worker, seen, monotonic, held=self.is_held(monotonic))
         self.waiting = seen.get("waiting")
-        self.quota.update(seen.get("quota") or {})
         if seen.get("ok"):
             self.credit_back()
 
@@ -118,3 +230,9 @@ class Account:
                 "next_try": self.hold_until,
             }
         return None
+
+
+def _least(*a_minute: float | None) -> float | None:
+    """The lowest of some rates a minute that there are, a second."""
+    least = min((rate for rate in a_minute if rate is not None), default=None)
+    return None if least is None else least / MINUTE_S

@@ -1,8 +1,8 @@
 """The dispatcher: keeps the workers supplied with leased chunks, and the accounts within their limits.
 
-One loop. Each round it sizes the pool of workers, tells every worker its share of each account's
-window, and grants chunks until each worker holds, for every active task, enough unsent records to fill
-its share: so a small late task is served beside a huge early one, and no worker runs dry.
+One loop. Each round it sizes the pool, tells every seat its share of each account's window, and grants
+chunks until each seat holds, for every active task, enough unsent records to fill its share: so a small
+late task is served beside a huge early one, and no seat runs dry.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import msgspec
 
 from batch_infer.protocol.text import Text
 from batch_inferd.journal.names import chunk_name
-from batch_inferd.scheduling.account import Account
+from batch_inferd.scheduling.account import Account, Word
 from batch_inferd.scheduling.jobs import Jobs
-from batch_inferd.scheduling.worker_process import WorkerProcess
+from batch_inferd.scheduling.limits import Limits, weights
+from batch_inferd.scheduling.neighbours import Neighbours
+from batch_inferd.scheduling.pool import Layout, Pool
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import disk_errno
 from batch_inferd.tasks.states import Reason
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_inferd.backends.plan import RequestPlan
+    from batch_inferd.scheduling.seat import Seat
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
     from batch_inferd.tasks.lease import Lease
@@ -36,10 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.25
-_IDLE_WORKERS_S = 60.0
-_RESPAWN_S = (0.0, 1.0, 5.0, 30.0)  # waits before starting a worker again that fails at once
-_MIN_LEASES = 16  # per task and worker, however small the window
-_MAX_PER_ROUND = 64  # grants of one round: bounds the messages to a worker
+_MIN_LEASES = 16  # per task and seat, however small the window
+_MAX_PER_ROUND = 64  # grants of one round: bounds the messages to a seat
 
 
 class Hooks(Protocol):
@@ -56,27 +57,23 @@ class Hooks(Protocol):
 
 
 class Dispatcher:
-    """Accounts, workers and leases. Made once a daemon; `start` runs its loop."""
+    """Accounts, seats and leases. Made once a daemon; `start` runs its loop."""
 
     def __init__(self, folder: Path, clock: Clock, events: Events, hooks: Hooks) -> None:
-        self._folder = folder
         self._hooks = hooks
         self._clock = clock
         self._events = events
-        self.workers: list[WorkerProcess] = []
+        self.pool = Pool(folder, clock, events, self)
         self.accounts: dict[str, Account] = {}
+        self._neighbours = Neighbours(clock, self.wake)
         self.tasks: dict[str, Task] = {}
         self._leases: dict[str, Lease] = {}
         self.jobs = Jobs(self.wake)
         self._known_plans: set[tuple[str, str, int]] = set()
-        self._told: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._told: dict[tuple[str, str], dict[str, Any]] = {}
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._idle_since = 0.0
-        self._failures = 0
-        self._respawn_at = 0.0
-        self.failed_spawn: Text | None = None
         self.stopping = False
 
     # tasks
@@ -94,8 +91,8 @@ class Dispatcher:
             return
         del self.tasks[task.uuid]
         self._known_plans = {key for key in self._known_plans if key[1] != task.uuid}
-        for worker in self.workers:
-            worker.send("forget", {"task": task.uuid})
+        for seat in self.pool.seats + self.pool.leaving:
+            seat.send("forget", {"task": task.uuid})
 
     def end_task(self, task: Task, mode: str) -> None:
         """Ask the workers to give back the task's chunks: `drain` lets calls in flight finish."""
@@ -105,7 +102,13 @@ class Dispatcher:
     def _end_lease(self, lease: Lease, mode: str) -> None:
         if lease.asked_to_end not in (mode, "abort"):
             lease.asked_to_end = mode
-            lease.worker.send("end_lease", {"lease": lease.id, "mode": mode})
+            lease.seat.send("end_lease", {"lease": lease.id, "mode": mode})
+
+    def replan(self, task: Task) -> None:
+        """The task has a newer plan: who has its chunks goes on with them by that."""
+        if task.plan is not None:
+            for lease in task.leases.values():
+                self._tell_plan(lease.seat, task.plan)
 
     def window(self, fingerprint: str) -> int:
         """The account's window now."""
@@ -125,13 +128,13 @@ class Dispatcher:
 
     def start(self) -> None:
         """Run the loop."""
-        self._idle_since = self._clock.monotonic()
         self._loop_task = asyncio.create_task(self._run(), name="dispatcher")
 
     async def stop(self, mode: str, grace_s: float) -> None:
         """End all workers (`drain`: calls in flight may finish within `grace_s`), then the loop."""
         self.stopping = True
-        await asyncio.gather(*(worker.stop(mode, grace_s) for worker in list(self.workers)))
+        await self.pool.stop(mode, grace_s)
+        await self._neighbours.close()
         if self._background:
             await asyncio.wait(set(self._background))
         if self._loop_task is not None:
@@ -161,116 +164,67 @@ class Dispatcher:
         now = self._clock.monotonic()
         self._probe_credit(now)
         active = [task for task in self.tasks.values() if task.running]
-        await self._size_pool(active, now)
-        workers = [worker for worker in self.workers if worker.alive]
-        self._give_jobs(workers)
+        await self._size_pool(active)
+        seats = self.pool.seats
+        self._give_jobs(seats)
+        self._neighbours.use({task.account for task in active})
         for fingerprint in {task.account for task in self.tasks.values()}:
             tasks = [task for task in active if task.account == fingerprint]
-            self.account(fingerprint).set_limits([_limits(task) for task in tasks])
-            await self._serve(self.account(fingerprint), tasks, workers)
+            self.account(fingerprint).daemons = self._neighbours.number(fingerprint)
+            self.account(fingerprint).set_limits([Limits.of(task) for task in tasks])
+            await self._serve(self.account(fingerprint), tasks, seats)
 
     # the pool
 
-    async def _size_pool(self, active: list[Task], now: float) -> None:
-        if active or self.jobs.any or any(task.leases for task in self.tasks.values()):
-            self._idle_since = now
-        elif self.workers and now - self._idle_since > _IDLE_WORKERS_S:
-            for worker in self.workers:
-                self._spawn_background(worker.stop("drain", 5.0))
-            return
-        wanted = max((_processes(task) for task in active), default=int(self.jobs.any))
-        present = [worker for worker in self.workers if not worker.stopping]
-        if now < self._respawn_at:
-            return
-        for _ in range(wanted - len(present)):
-            worker = WorkerProcess(self._folder, self._on_message, self._on_exit)
-            try:
-                await worker.start()
-            except OSError as error:
-                self._worker_failed(
-                    Text("a worker could not be started: {error}", {"error": str(error)}), now
-                )
-                return
-            self.workers.append(worker)
-            self._spawn_background(self._await_hello(worker))
+    async def _size_pool(self, active: list[Task]) -> None:
+        wanted = [Layout.of(task.config["config"]["execution"]) for task in active]
+        if self.jobs.any:
+            wanted.append(Layout(1, 1))
+        await self.pool.size(Layout.largest(wanted), busy=any(task.leases for task in self.tasks.values()))
 
-    async def _await_hello(self, worker: WorkerProcess) -> None:
-        hello = asyncio.create_task(worker.ready.wait())
-        gone = asyncio.create_task(worker.exited.wait())
-        timer = asyncio.create_task(asyncio.sleep(30.0))
-        await asyncio.wait([hello, gone, timer], return_when=asyncio.FIRST_COMPLETED)
-        for one in (hello, gone, timer):
-            one.cancel()
-        if not worker.ready.is_set() and not worker.exited.is_set():
-            _log.error("worker %s did not report within 30 s and is ended", worker.pid)
-            worker.kill()
-        if worker.is_foreign and not self.stopping:
-            # Its successor would be of the same new build: the daemon itself has to follow.
-            _log.warning("worker %s is of build %s: the program was replaced", worker.pid, worker.build)
-            self._events.emit("program.replaced", build=worker.build)
-        self.wake()
-
-    def _worker_failed(self, message: Text, now: float) -> None:
-        _log.error("%s", message)
-        self.failed_spawn = message
-        self._respawn_at = now + _RESPAWN_S[min(self._failures, len(_RESPAWN_S) - 1)]
-        self._failures += 1
-
-    def _on_exit(self, worker: WorkerProcess) -> None:
-        with contextlib.suppress(ValueError):
-            self.workers.remove(worker)
-        lost = [lease for lease in self._leases.values() if lease.worker is worker]
+    def on_seat_gone(self, seat: Seat) -> int:
+        """Its chunks go to others, its jobs are lost, its share of the accounts is free."""
+        lost = [lease for lease in self._leases.values() if lease.seat is seat]
         for lease in lost:
             del self._leases[lease.id]
             self._spawn_background(lease.task.supply.lease_ended(lease, "lost", None))
-        self.jobs.worker_gone(worker)
-        self._told = {key: value for key, value in self._told.items() if key[0] != worker.name}
+        self.jobs.seat_gone(seat)
+        self._told = {key: value for key, value in self._told.items() if key[0] != seat.name}
         for account in self.accounts.values():
-            account.slots.gone(worker.name)
-        self._known_plans = {key for key in self._known_plans if key[0] != worker.name}
-        if not worker.stopping:
-            self._worker_failed(
-                Text(
-                    "worker {pid} ended unexpectedly with {count} chunks in its hands",
-                    {"pid": worker.pid, "count": len(lost)},
-                ),
-                self._clock.monotonic(),
-            )
-        self.wake()
+            account.gone(seat.name)
+        self._known_plans = {key for key in self._known_plans if key[0] != seat.name}
+        return len(lost)
 
     # supply
 
-    async def _serve(self, account: Account, tasks: list[Task], workers: list[WorkerProcess]) -> None:
-        shares = account.slots.divide(account.window, [worker.name for worker in workers])
-        holders = {
-            lease.worker.name for lease in self._leases.values() if lease.task.account == account.fingerprint
-        }
-        for worker in workers:
-            share = shares[worker.name]
-            self._tell(worker, account, share.now, max(1, len(holders)))
-            if share.due:
-                await self._supply(worker, tasks, share.due)
+    async def _serve(self, account: Account, tasks: list[Task], seats: list[Seat]) -> None:
+        for seat in self.pool.leaving:
+            if (word := account.farewell(seat.name)) is not None:
+                self._tell(seat, account, word)
+        words = account.divide([seat.name for seat in seats], weights(tasks), self._clock.monotonic())
+        for seat in seats:
+            word = words[seat.name]
+            self._tell(seat, account, word)
+            if word.due:
+                await self._supply(seat, tasks, word.due)
                 continue
             for lease in list(self._leases.values()):
-                if lease.worker is worker and lease.task.account == account.fingerprint:
+                if lease.seat is seat and lease.task.account == account.fingerprint:
                     self._end_lease(lease, "drain")
 
-    def _tell(self, worker: WorkerProcess, account: Account, slots: int, workers: int) -> None:
-        rate = account.rpm / 60.0 / workers if account.rpm else None
+    def _tell(self, seat: Seat, account: Account, word: Word) -> None:
         hold = account.hold_until if account.is_held(self._clock.monotonic()) else None
-        message = (slots, rate, hold)
-        key = (worker.name, account.fingerprint)
-        if self._told.get(key) != message:
-            self._told[key] = message
-            worker.send(
-                "account",
-                {"account": account.fingerprint, "slots": slots, "rate_per_s": rate, "hold_until": hold},
-            )
+        message = word.to_json() | {"account": account.fingerprint, "hold_until": hold}
+        content = message | {"word": None}
+        key = (seat.name, account.fingerprint)
+        if self._told.get(key) != content:
+            self._told[key] = content
+            seat.send("account", message)
 
-    async def _supply(self, worker: WorkerProcess, tasks: list[Task], share: int) -> None:
+    async def _supply(self, seat: Seat, tasks: list[Task], share: int) -> None:
         wanted: list[tuple[Task, Any]] = []
         for task in tasks:
-            mine = [lease for lease in task.leases.values() if lease.worker is worker]
+            mine = [lease for lease in task.leases.values() if lease.seat is seat]
             backlog = sum(lease.unstarted for lease in mine)
             held = len(mine)
             most = max(_MIN_LEASES, 2 * share)
@@ -286,51 +240,52 @@ class Dispatcher:
                 backlog += max(1, row.records - row.answered - row.error - row.missing)
                 held += 1
         if wanted:
-            await asyncio.gather(*(self._grant(task, row, worker) for task, row in wanted))
+            await asyncio.gather(*(self._grant(task, row, seat) for task, row in wanted))
             if len(wanted) >= _MAX_PER_ROUND:
                 self.wake()
 
-    async def _grant(self, task: Task, row: Any, worker: WorkerProcess) -> None:
+    async def _grant(self, task: Task, row: Any, seat: Seat) -> None:
         if task.forgotten or not task.directory.still_there():
             task.supply.keep(row)
             await self._hooks.gone(task)
             return
         try:
-            lease = await task.supply.grant(row, worker)
+            lease = await task.supply.grant(row, seat)
         except (OSError, sqlite3.Error) as error:
             await task.fault(disk_errno(error), str(error))
             return
         plan = task.plan
-        if not worker.alive or not task.running or plan is None:
+        if not seat.alive or not task.running or plan is None:
             await task.supply.lease_ended(lease, "lost", None)
             return
         self._leases[lease.id] = lease
-        self._tell_plan(worker, plan)
-        worker.send("lease", task_lease(task, lease, plan.version))
+        self._tell_plan(seat, plan)
+        seat.send("lease", task_lease(task, lease, plan.version))
         failpoint("lease.sent")
         task.wake()
 
-    def _tell_plan(self, worker: WorkerProcess, plan: RequestPlan) -> None:
-        known = (worker.name, plan.task, plan.version)
+    def _tell_plan(self, seat: Seat, plan: RequestPlan) -> None:
+        known = (seat.name, plan.task, plan.version)
         if known not in self._known_plans:
             self._known_plans.add(known)
-            worker.send("plan", {"plan": msgspec.to_builtins(plan)})
+            seat.send("plan", {"plan": msgspec.to_builtins(plan)})
 
-    def _give_jobs(self, workers: list[WorkerProcess]) -> None:
+    def _give_jobs(self, seats: list[Seat]) -> None:
         for job in self.jobs.waiting():
-            if not workers:
+            if not seats:
                 return
             plan = job.task.plan
             if plan is not None:
-                worker = min(workers, key=self.jobs.load)
-                self._tell_plan(worker, plan)
-                self.jobs.give(job, worker, plan.version)
+                seat = min(seats, key=self.jobs.load)
+                self._tell_plan(seat, plan)
+                self.jobs.give(job, seat, plan.version)
 
-    # what workers say
+    # what seats say
 
-    def _on_message(self, worker: WorkerProcess, method: str, params: dict[str, Any]) -> None:
+    def on_message(self, seat: Seat, method: str, params: dict[str, Any]) -> None:
+        """See `worker/core.py` for what they say."""
         if method == "report":
-            self._on_report(worker, params)
+            self._on_report(seat, params)
         elif method in ("sealed", "released"):
             self._on_lease_end(method, params)
         elif method == "blocked":
@@ -341,14 +296,11 @@ class Dispatcher:
             self.jobs.on_message(method, params)
         elif method == "fault":
             self._on_fault(params)
-        elif method == "stopping":
-            worker.stopping = True  # somebody else asked it to end: it gets no chunk any more
-            self.wake()
         elif method == "log":
             for record in params.get("records", ()):
-                self._events.emit("worker.log", worker=worker, record=record)
+                self._events.emit("worker.log", worker=seat, record=record)
 
-    def _on_report(self, worker: WorkerProcess, params: dict[str, Any]) -> None:
+    def _on_report(self, seat: Seat, params: dict[str, Any]) -> None:
         for lease_id, counters in params.get("leases", {}).items():
             lease = self._leases.get(lease_id)
             if lease is not None:
@@ -359,13 +311,10 @@ class Dispatcher:
             account = self.account(fingerprint)
             if seen["ok"]:
                 self._credit_is_back(fingerprint)
-            account.slots.reported(worker.name, int(seen["slots"]), int(seen["in_flight"]))
             before = account.probing
-            account.observe(seen, self._clock.now(), self._clock.monotonic())
+            account.observe(seat.name, seen, self._clock.now(), self._clock.monotonic())
             if before and not account.probing:
                 _log.info("the account %s has credit again", fingerprint)
-        self._failures = 0
-        self.failed_spawn = None
         self.wake()
 
     def _on_lease_end(self, method: str, params: dict[str, Any]) -> None:
@@ -440,16 +389,5 @@ def task_lease(task: Task, lease: Lease, version: int) -> dict[str, Any]:
         "lines": lease.row.lines,
         "round": task.round,
         "plan_version": version,
+        "fresh": lease.fresh,
     }
-
-
-def _limits(task: Task) -> tuple[int, int, float | None]:
-    """(concurrency at first, calls at most, requests a minute) of one task."""
-    config = task.config["config"]
-    most = min(config["limits"]["max_concurrency"], task.config["max_concurrency"])
-    return config["execution"]["concurrency"], most, config["limits"]["rpm"]
-
-
-def _processes(task: Task) -> int:
-    execution = task.config["config"]["execution"]
-    return int(execution["processes"]) if execution["mode"] == "multiprocessing" else 1

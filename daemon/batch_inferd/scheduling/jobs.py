@@ -13,7 +13,7 @@ from batch_inferd.backends.batch.provider import error_from_wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_inferd.scheduling.worker_process import WorkerProcess
+    from batch_inferd.scheduling.seat import Seat
     from batch_inferd.tasks.task import Task
 
 _PATIENCE_S = 30.0  # for a worker to give up a job that nobody wants any more
@@ -33,7 +33,7 @@ class _Job:
         self.task = task
         self.kind = kind
         self.params = params
-        self.worker: WorkerProcess | None = None
+        self.seat: Seat | None = None
         self.done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.progress: Callable[[int, int], None] | None = None
 
@@ -72,8 +72,8 @@ class Jobs:
         try:
             return await asyncio.shield(job.done)
         except asyncio.CancelledError:
-            if job.worker is not None and not job.done.done():
-                job.worker.send("cancel_job", {"job": job.id})
+            if job.seat is not None and not job.done.done():
+                job.seat.send("cancel_job", {"job": job.id})
                 await asyncio.wait([job.done], timeout=_PATIENCE_S)
             raise
         finally:
@@ -83,11 +83,11 @@ class Jobs:
 
     def waiting(self) -> list[_Job]:
         """Those without a worker."""
-        return [job for job in self._jobs.values() if job.worker is None and not job.done.done()]
+        return [job for job in self._jobs.values() if job.seat is None and not job.done.done()]
 
-    def give(self, job: _Job, worker: WorkerProcess, plan_version: int) -> None:
-        """Send a job to a worker that knows the task's plan."""
-        job.worker = worker
+    def give(self, job: _Job, seat: Seat, plan_version: int) -> None:
+        """Send a job to a seat that knows the task's plan."""
+        job.seat = seat
         task = job.task
         message = {
             "job": job.id,
@@ -100,13 +100,13 @@ class Jobs:
             "params": job.params,
         }
         try:
-            worker.send("job", message)
+            seat.send("job", message)
         except ProtocolError as error:  # a bug; a job that was never sent would be waited for in vain
             job.done.set_exception(RuntimeError(f"a {job.kind} job cannot be sent: {error}"))
 
-    def load(self, worker: WorkerProcess) -> int:
-        """How many jobs a worker has."""
-        return sum(job.worker is worker for job in self._jobs.values())
+    def load(self, seat: Seat) -> int:
+        """How many jobs a seat has."""
+        return sum(job.seat is seat for job in self._jobs.values())
 
     def drop_waiting(self, task: Task) -> None:
         """Those of a task that have no worker yet are lost: nobody waits for them any more."""
@@ -114,10 +114,10 @@ class Jobs:
             if job.task is task:
                 job.done.set_exception(JobLost(f"a {job.kind} job was given up"))
 
-    def worker_gone(self, worker: WorkerProcess) -> None:
+    def seat_gone(self, seat: Seat) -> None:
         """Its jobs are lost."""
         for job in self._jobs.values():
-            if job.worker is worker and not job.done.done():
+            if job.seat is seat and not job.done.done():
                 job.done.set_exception(JobLost(f"the worker of a {job.kind} job ended"))
 
     def on_message(self, method: str, params: dict[str, Any]) -> None:

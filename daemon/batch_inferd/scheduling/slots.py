@@ -6,7 +6,12 @@ and how many calls it still has in flight; until then those slots are not given 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from batch_inferd.scheduling.shares import Shares
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Share(NamedTuple):
@@ -20,36 +25,47 @@ class Slots:
     """Who holds how much of one account's window. Workers are known by name."""
 
     def __init__(self) -> None:
-        self._told: dict[str, int] = {}
-        self._held: dict[str, int] = {}  # what each may have in flight, as far as is known here
+        self._shares = Shares()
 
-    def divide(self, window: int, workers: list[str]) -> dict[str, Share]:
-        """Equal shares of `window`; with more workers than slots, the last ones get none."""
-        usable = max(1, min(window, len(workers)))
-        due = {
-            name: window // usable + (index < window % usable) if index < usable else 0
-            for index, name in enumerate(workers)
-        }
-        for name in workers:
-            if due[name] < self._told.get(name, 0):
-                self._told[name] = due[name]  # held stays until the worker has answered
-        shares: dict[str, Share] = {}
-        for name in workers:
-            told = self._told.get(name, 0)
-            others = sum(held for other, held in self._held.items() if other != name)
-            now = told if due[name] <= told else max(told, min(due[name], window - others))
-            self._told[name] = now
-            self._held[name] = max(self._held.get(name, 0), now)
-            shares[name] = Share(due[name], now)
-        return shares
+    def divide(
+        self, window: int, workers: list[str], weights: Mapping[str, float], word: int
+    ) -> dict[str, Share]:
+        """Shares of `window` by weight, equal ones where nobody has any; each has one at least.
 
-    def reported(self, worker: str, slots: int, in_flight: int) -> None:
-        """A worker says which share it goes by, and its calls in flight."""
-        told = self._told.get(worker)
-        if told is not None and slots == told:
-            self._held[worker] = max(told, in_flight)
+        With more workers than slots, the last ones get none. `word` numbers it, and grows with each call.
+        """
+        usable = workers[: max(1, min(window, len(workers)))]
+        parts = _parts(window, [weights.get(name, 0.0) for name in usable])
+        due = dict.fromkeys(workers, 0) | dict(zip(usable, parts, strict=True))
+        told = self._shares.assign(window, due, word)
+        return {name: Share(due[name], int(told[name])) for name in workers}
+
+    def reported(self, worker: str, word: int, in_flight: int) -> None:
+        """A worker says which word it heard last, and its calls in flight."""
+        self._shares.reported(worker, word, in_flight)
+
+    def leave(self, worker: str, word: int) -> bool:
+        """A worker that ends has no share any more; whether that is news, and it must be told so.
+
+        What it has in flight is held by it still, until it reports that it is over.
+        """
+        return self._shares.leave(worker, word)
 
     def gone(self, worker: str) -> None:
         """A worker has ended: its calls are over, its share is free."""
-        self._told.pop(worker, None)
-        self._held.pop(worker, None)
+        self._shares.gone(worker)
+
+
+def _parts(window: int, weights: list[float]) -> list[int]:
+    """`window` in parts by weight, of one at least while there are enough; they add up to it."""
+    if not weights or window < len(weights):
+        return [window] * len(weights)
+    if not any(weights):
+        weights = [1.0] * len(weights)
+    free = window - len(weights)
+    exact = [free * weight / sum(weights) for weight in weights]
+    parts = [int(part) for part in exact]
+    left = free - sum(parts)
+    for index in sorted(range(len(parts)), key=lambda at: parts[at] - exact[at])[:left]:
+        parts[index] += 1
+    return [part + 1 for part in parts]

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import os
-import signal
-import stat
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from batch_infer.protocol import frames, rpc
 from batch_infer.protocol.errors import ProtocolError
-from batch_infer.protocol.process import boot_id, is_running, start_token
+from batch_infer.protocol.process import boot_id, start_token
 from batch_infer.version import __version__
+from batch_inferd.scheduling.orphans import make_private
+from batch_inferd.scheduling.seat import Seat
 from batch_inferd.seams.files import Directory
 
 if TYPE_CHECKING:
@@ -29,25 +25,35 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _UNREAD_MAX = 16 * 1024 * 1024  # bytes that wait for a worker to read them
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process at once for any signal
 
-OnMessage = Callable[["WorkerProcess", str, dict[str, Any]], None]
+OnMessage = Callable[[Seat, str, dict[str, Any]], None]
+OnSeatEnded = Callable[[Seat], None]
 OnExit = Callable[["WorkerProcess"], None]
 
 
 class WorkerProcess:
-    """One worker. `on_message` is called for each of its messages, `on_exit` once after the last."""
+    """One worker, with its seats.
 
-    def __init__(self, folder: Path, on_message: OnMessage, on_exit: OnExit) -> None:
+    `on_message` is called for each message of a seat, `on_seat_ended` after its last one when it ends
+    before its process does, `on_exit` once after all of them.
+    """
+
+    def __init__(
+        self, folder: Path, on_message: OnMessage, on_seat_ended: OnSeatEnded, on_exit: OnExit
+    ) -> None:
         self.name = uuid.uuid4().hex[:12]
         self.pid = 0
         self.started = ""
         self.build = ""
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
-        self.stopping = False
+        self.spawned = 0.0  # monotonic, as its pool says
+        self.seats = [Seat(self, 0)]
+        self._next_seat = 1
+        self._asked_to_end = False
         self._folder = folder
         self._on_message = on_message
+        self._on_seat_ended = on_seat_ended
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -63,9 +69,19 @@ class WorkerProcess:
         return self.ready.is_set() and self.build != __version__
 
     @property
-    def alive(self) -> bool:
-        """Started, greeted, and neither gone nor going."""
-        return self.ready.is_set() and not self.exited.is_set() and not self.stopping and not self.is_foreign
+    def leaving(self) -> bool:
+        """Ending: it was asked to, or all its seats do."""
+        return self._asked_to_end or all(seat.leaving for seat in self.seats)
+
+    @property
+    def serves(self) -> bool:
+        """Started, greeted, and neither gone nor asked to end."""
+        return (
+            self.ready.is_set()
+            and not self.exited.is_set()
+            and not self._asked_to_end
+            and not self.is_foreign
+        )
 
     async def start(self) -> None:
         """Spawn it and record it in `.workers/`. Raises OSError."""
@@ -115,7 +131,7 @@ class WorkerProcess:
                     self._greet(params)
                     continue
                 try:
-                    self._on_message(self, method, params)
+                    self._hear(method, params)
                 except Exception:  # noqa: BLE001  one message must not end the worker
                     _log.exception("a message of worker %s could not be handled: %s", self.pid, method)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -142,6 +158,28 @@ class WorkerProcess:
         self.build = str(params.get("version"))
         self.ready.set()
 
+    def _hear(self, method: str, params: dict[str, Any]) -> None:
+        number = params.get("seat", 0)
+        for seat in self.seats:
+            if seat.number == number:
+                if method != "ended":
+                    self._on_message(seat, method, params)
+                    return
+                seat.ended = seat.leaving = True
+                self.seats = [other for other in self.seats if other is not seat]
+                self._on_seat_ended(seat)
+
+    def seat(self, number: int) -> None:
+        """Have as many seats as that: further ones are opened, the newest are asked to end."""
+        present = [seat for seat in self.seats if not seat.leaving]
+        fresh = [Seat(self, self._next_seat + index) for index in range(number - len(present))]
+        if fresh:
+            self._next_seat += len(fresh)
+            self.seats += fresh
+            self.send("seats", {"open": [seat.number for seat in fresh]})
+        for seat in present[number:]:
+            seat.leave()
+
     def send(self, method: str, params: dict[str, Any]) -> None:
         """Queue a message for it; dropped when it is gone."""
         process = self._process
@@ -153,9 +191,14 @@ class WorkerProcess:
             return
         process.stdin.write(frames.encode(rpc.notification(method, params)))
 
+    def drain(self) -> None:
+        """Ask it to end once its calls in flight have, however long that takes."""
+        self._asked_to_end = True
+        self.send("shutdown", {"mode": "drain"})
+
     async def stop(self, mode: str, grace_s: float) -> None:
         """Ask it to end (`drain` or `abort`), and kill it after `grace_s`."""
-        self.stopping = True
+        self._asked_to_end = True
         self.send("shutdown", {"mode": mode})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.exited.wait(), grace_s)
@@ -168,49 +211,3 @@ class WorkerProcess:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-
-
-def make_private(folder: Path) -> None:
-    """A folder of our own, 0700. Raises PermissionError: it is somebody else's, or a link.
-
-    What stands in it names processes to be killed: nobody else may write it.
-    """
-    folder.mkdir(mode=0o700, exist_ok=True)
-    info = os.lstat(folder)
-    if not stat.S_ISDIR(info.st_mode) or (hasattr(os, "geteuid") and info.st_uid != os.geteuid()):
-        raise PermissionError(errno.EPERM, "not a folder of your own", str(folder))
-    if info.st_mode & 0o077:
-        folder.chmod(0o700)
-
-
-def end_orphans(folder: Path, timeout_s: float = 30.0) -> int:
-    """End the workers of an earlier daemon and wait for their locks; returns how many were alive.
-
-    A worker ends by itself when its daemon's pipe closes; this makes sure of it before any journal is
-    read. A recorded pid is only killed if its start time is the recorded one too. Raises TimeoutError.
-    """
-    ended = 0
-    make_private(folder)
-    directory = Directory(folder)
-    for record in sorted(name for name in directory.listdir() if name.endswith(".json")):
-        try:
-            data = json.loads(directory.read(record))
-            pid = int(data["pid"])
-            if data["boot"] == boot_id() and is_running(pid, data["started"]) and pid != os.getpid():
-                os.kill(pid, KILL)
-                ended += 1
-        except (ValueError, KeyError, TypeError, OSError):
-            continue  # unreadable or gone: the lock below decides
-    directory.close()
-    deadline = time.monotonic() + timeout_s
-    for lock_path in sorted(folder.glob("*.lock")):
-        lock = FileLock(lock_path, mode=0o600, timeout=max(0.0, deadline - time.monotonic()))
-        try:
-            with lock:
-                pass
-        except Timeout as error:
-            raise TimeoutError(f"a worker of an earlier daemon still holds {lock_path}") from error
-        for path in (lock_path, lock_path.with_suffix(".json")):
-            with contextlib.suppress(OSError):
-                path.unlink()
-    return ended

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ FAILPOINTS = frozenset(
         "call.answered",
         "journal.before_write",
         "journal.written",
+        "index.written",
         "seal.synced",
         "seal.committed",
         "merge.staged",
@@ -38,6 +40,7 @@ FAILPOINTS = frozenset(
         "cancel.committed",
         "cancel.closed",
         "mend.config_written",
+        "set.config_written",
         "adopt.committed",
         "batch.packed",
         "batch.pack_committed",
@@ -63,6 +66,7 @@ FAILPOINTS = frozenset(
 EXIT_STATUS = 86
 
 _hits: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 def _parse(spec: str) -> dict[str, tuple[str, int]]:
@@ -84,8 +88,10 @@ def failpoint(name: str) -> None:
     if not _plan or name not in _plan:
         return
     action, hit = _plan[name]
-    _hits[name] += 1
-    if hit and _hits[name] != hit:
+    with _lock:
+        _hits[name] += 1
+        count = _hits[name]
+    if hit and count != hit:
         return
     folder = os.environ.get("BATCH_INFER_FAILPOINT_DIR")
     if folder:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections import Counter
 from pathlib import Path
 from stat import S_ISDIR
@@ -26,6 +27,7 @@ O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 O_BINARY = getattr(os, "O_BINARY", 0)
 
 _calls: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 def _check(operation: str, name: str) -> None:
@@ -44,8 +46,9 @@ def _check(operation: str, name: str) -> None:
         number, _, hit = what.partition("@")
         if wanted != operation or substring not in name:
             continue
-        _calls[where] += 1
-        count = _calls[where]
+        with _lock:
+            _calls[where] += 1
+            count = _calls[where]
         if hit and not (
             count == int(hit.rstrip("+")) or (hit.endswith("+") and count > int(hit.rstrip("+")))
         ):
@@ -220,7 +223,7 @@ class Directory:
             os.close(handle)
 
 
-def write_all(fd: int, data: bytes, name: str = "") -> None:
+def write_all(fd: int, data: bytes | memoryview, name: str = "") -> None:
     """Write every byte to `fd`. Raises OSError; then an unknown part has been written."""
     _check("write", name)
     view = memoryview(data)
@@ -243,3 +246,22 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         return os.pread(fd, size, offset)
     os.lseek(fd, offset, os.SEEK_SET)
     return os.read(fd, size)
+
+
+def read_into(fd: int, buffer: memoryview) -> int:
+    """Fill `buffer` from the file's beginning, wherever the descriptor stands; the bytes that there were.
+
+    Raises OSError.
+    """
+    done = 0
+    while done < len(buffer):
+        if hasattr(os, "preadv"):
+            count = os.preadv(fd, [buffer[done:]], done)
+        else:
+            data = read_at(fd, len(buffer) - done, done)
+            count = len(data)
+            buffer[done : done + count] = data
+        if not count:
+            break
+        done += count
+    return done

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from batch_infer.protocol import frames, rpc
 from batch_infer.protocol.errors import Incompatible, ProtocolError
@@ -52,9 +52,8 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  a stream has no other kind
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._transport = cast("asyncio.Transport", transport)  # a stream has no other kind
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
         self._deadline = asyncio.create_task(self._expire(), name="hello-deadline")
         self._server.opened(self)
 

@@ -287,6 +287,7 @@ def build_plan(
         max_response_bytes=MAX_RESPONSE_BYTES,
         durability=config.output.durability,
         batch=_batch_plan(resolved, title),
+        priority=config.priority,
     )
 
 

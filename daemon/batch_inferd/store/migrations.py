@@ -80,5 +80,9 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX submissions_open ON submissions (id) WHERE state NOT IN ('collected', 'refused', 'dropped');
     CREATE INDEX leases_open ON leases (chunk) WHERE ended IS NULL;
     """,
+    """
+    -- Whether a chunk was ever leased: if not, it has no journals to look for.
+    CREATE INDEX leases_of_chunk ON leases (chunk);
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -189,19 +189,25 @@ class TaskDB:
 
     # leases
 
-    async def grant(self, lease: str, chunk: int, worker: str, now: float) -> None:
-        """Commit that `worker` may run `chunk`. Raises sqlite3.IntegrityError unless it was ready."""
+    async def grant(self, lease: str, chunk: int, worker: str, now: float) -> bool:
+        """Commit that `worker` may run `chunk`; whether nobody was ever granted it before.
 
-        def work(db: sqlite3.Connection) -> None:
+        Raises sqlite3.IntegrityError unless it was ready.
+        """
+
+        def work(db: sqlite3.Connection) -> bool:
             done = db.execute("UPDATE chunks SET state = 'leased' WHERE n = ? AND state = 'ready'", (chunk,))
             if done.rowcount != 1:
                 raise sqlite3.IntegrityError(f"chunk {chunk} is not ready")
+            first = db.execute("SELECT 1 FROM leases WHERE chunk = ? LIMIT 1", (chunk,)).fetchone() is None
             db.execute(
                 "INSERT INTO leases (lease, chunk, worker, granted) VALUES (?, ?, ?, ?)",
                 (lease, chunk, worker, now),
             )
+            return first
 
-        await self.write(work)
+        first: bool = await self.write(work)
+        return first
 
     async def end_lease(
         self, lease: str, chunk: int, state: str, outcome: str, counts: dict[str, int] | None, now: float

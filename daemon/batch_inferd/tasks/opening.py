@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_infer.protocol.errors import BatchInferError
 from batch_infer.protocol.text import Text
-from batch_inferd.config.snapshot import restore
+from batch_inferd.config.snapshot import completed, restore
 from batch_inferd.intake.analysis import analyse
 from batch_inferd.journal.reader import read_chunk
 from batch_inferd.logs.redact import register_secret
@@ -41,7 +41,7 @@ async def load(context: Context, name: str) -> Task:
         facts = await db.facts()
         config = await asyncio.to_thread(folder.read_config, directory)
         restore(config, Credential())  # a snapshot of another shape is refused here, with its task
-        task = Task(context, name, directory, db, facts, config)
+        task = Task(context, name, directory, db, facts, completed(config))
         if facts["state"] not in states.ENDED:
             await _end_leases(context, directory, db, int(facts.get("round", 0)))
         task.progress.load(await db.totals())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.text import Text
@@ -20,7 +21,8 @@ from batch_inferd.tasks.owner import owner_of
 from batch_inferd.testing.adopt import ensure_running
 
 if TYPE_CHECKING:
-    from batch_inferd.config.schema import Config
+    from collections.abc import Mapping
+
     from batch_inferd.tasks.context import Context
     from batch_inferd.tasks.registry import Registry
     from batch_inferd.tasks.task import Task
@@ -29,13 +31,17 @@ _PEEK = 64 * 1024 * 1024  # bytes read at submit to say how many records test_li
 
 
 class Submission(NamedTuple):
-    """What a client sends: the config's bytes and path, its shell's variables and proxies, the input."""
+    """What a client sends: the config's bytes and path, its shell's variables and proxies, the input.
+
+    `settings` of the command line win over the config.
+    """
 
     config: bytes
     config_path: str
     env: dict[str, str]
     proxy: dict[str, str]
     input: str = ""
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 class Prepared(NamedTuple):
@@ -55,7 +61,7 @@ async def prepare(context: Context, sent: Submission, *, pinned: Pin | None = No
 
     Raises ConfigError, InputError.
     """
-    config = await asyncio.to_thread(parse_config, sent.config, sent.config_path)
+    config = await asyncio.to_thread(parse_config, sent.config, sent.config_path, sent.settings)
     warnings: list[Text] = []
     network = await asyncio.to_thread(network_warning, context.workspace.root)
     if network is not None:
@@ -70,7 +76,6 @@ async def prepare(context: Context, sent: Submission, *, pinned: Pin | None = No
     account = await asyncio.to_thread(opening.save_credential, context, resolved)
     stored = snapshot(resolved, account)
     warnings += permission_warnings(config, sent.config_path, None)  # the client looks after its .env
-    warnings += _not_yet(config)
     return Prepared(
         resolved,
         account,
@@ -158,16 +163,6 @@ def acceptance(context: Context, task_id: str, task_uuid: str, prepared: Prepare
         "notes": [text.to_wire() for text in prepared.notes],
         "outputs": str(context.workspace.merged / task_id),
     }
-
-
-def _not_yet(config: Config) -> list[Text]:
-    """What the config may say already, and this version does not do yet: said, never silently ignored."""
-    warnings = []
-    if config.limits.tpm is not None:
-        warnings.append(Text("limits.tpm is not enforced in this version; limits.rpm is"))
-    if config.execution.mode == "threading":
-        warnings.append(Text("execution.mode: threading runs as asyncio in this version"))
-    return warnings
 
 
 def _input_warnings(context: Context, pinned: Pin, test_lines: int) -> list[Text]:

@@ -54,6 +54,7 @@ def summary(task: Task) -> dict[str, Any]:
         "chunk_states": dict(progress.chunks),
         "in_flight": progress.total("in_flight"),
         "concurrency": task.context.dispatcher.window(task.account) if task.running else 0,
+        "execution": _execution(task),
         "waiting": waiting,
         "batches": rows.batches(task.batch) if task.batch is not None else None,
         "paths": _paths(task, counts["output"]),
@@ -64,12 +65,29 @@ def summary(task: Task) -> dict[str, Any]:
         },
         "bytes": {"read": task.reading.position.offset, "total": task.pin.size},
         "quota": task.context.dispatcher.account(task.account).quota if task.running else {},
+        "daemons": task.context.dispatcher.account(task.account).daemons if task.running else 1,
         "identity": facts.get("identity"),
         "outputs": str(task.context.workspace.merged / task.id),
         "input_path": task.pin.path,
         "model": task.model,
         "service": task.service,
         "log": task.log_path,
+    }
+
+
+def _execution(task: Task) -> dict[str, Any]:
+    """How its calls are made, and the limits it sets: as `-set` changes them."""
+    config = task.config["config"]
+    execution, limits = config["execution"], config["limits"]
+    return {
+        "mode": execution["mode"],
+        "processes": execution["processes"],
+        "concurrency": execution["concurrency"],
+        "max_concurrency": task.config["max_concurrency"],
+        "priority": config["priority"],
+        "rpm": limits["rpm"],
+        "tpm": limits["tpm"],
+        "bytes_in_flight": limits["bytes_in_flight"],
     }
 
 
@@ -96,8 +114,8 @@ def _waiting(task: Task) -> list[dict[str, Any]]:
     account = dispatcher.account(task.account).waiting_text(task.context.clock.monotonic())
     if account is not None:
         found.append(account)
-    if dispatcher.failed_spawn:
-        text = Text("no worker process: {detail}", {"detail": dispatcher.failed_spawn})
+    if dispatcher.pool.failed_spawn:
+        text = Text("no worker process: {detail}", {"detail": dispatcher.pool.failed_spawn})
         found.append({"code": "worker", "text": text.to_wire(), "since": None, "next_try": None})
     retrying = task.progress.total("waiting")
     if retrying:

@@ -15,7 +15,7 @@ from batch_inferd.tasks.lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from batch_inferd.scheduling.worker_process import WorkerProcess
+    from batch_inferd.scheduling.seat import Seat
     from batch_inferd.store.submissions import Change
     from batch_inferd.tasks.task import Task
 
@@ -79,20 +79,22 @@ class Supply:
         self._promised.discard(row.n)
         self._ready_from = 0
 
-    async def grant(self, row: ChunkRow, worker: WorkerProcess) -> Lease:
-        """Commit a lease of `row`, which `next_row` gave, to `worker`. Raises OSError, sqlite3.Error."""
+    async def grant(self, row: ChunkRow, seat: Seat) -> Lease:
+        """Commit a lease of `row`, which `next_row` gave, to `seat`. Raises OSError, sqlite3.Error."""
         task = self._task
         self._promised.discard(row.n)
-        lease = Lease(uuid.uuid4().hex[:12], task, row, worker)
+        lease = Lease(uuid.uuid4().hex[:12], task, row, seat)
         task.leases[lease.id] = lease
         task.progress.leased(lease.id, row)
         try:
-            await task.db.grant(lease.id, row.n, worker.key, task.context.clock.now())
+            first = await task.db.grant(lease.id, row.n, seat.key, task.context.clock.now())
         except BaseException:
             del task.leases[lease.id]
             task.progress.ended(lease.id, "ready", None)
             self._ready_from = 0
             raise
+        # Results of batches, and what a cancelled task never sent, are journaled without a lease.
+        lease.fresh = first and task.batch is None and not task.round
         self._set_apart.discard(row.n)
         failpoint("lease.committed")
         return lease

@@ -2,30 +2,26 @@
 
 1. It takes the lock FILE for life; a daemon that finds it free knows that this worker is gone.
 2. It moves stdin and stdout away, so that nothing else can read or write the pipe, and says hello.
-3. It runs leases until a shutdown, a SIGTERM (which drains), or the pipe's end: that one ends it at once.
+3. Its seats run leases until a shutdown, a SIGTERM (which drains), or the pipe's end, which ends it at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import logging
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import psutil
 from filelock import FileLock, Timeout
 
 from batch_infer.version import __version__
-from batch_inferd.backends.aiohttp_transport import AiohttpTransport
-from batch_inferd.seams.clock import make_clock
-from batch_inferd.seams.events import Events
-from batch_inferd.worker.core import Worker
-from batch_inferd.worker.guard import WriteGuard
+from batch_inferd.worker.guard import Guards
 from batch_inferd.worker.pipe import Inbox, Outbox
+from batch_inferd.worker.seats import FAILED, Seats
 
 _log = logging.getLogger("batch_inferd.worker")
 _FLUSH_S = 5.0
@@ -52,47 +48,28 @@ def main() -> NoReturn:
         _end(_LOCKED)
     from_daemon, to_daemon = _take_pipe()
     _raise_file_limit()
+    guards = Guards()
+    outbox = Outbox(to_daemon, guards.exit)
+    seats = Seats(outbox, guards)
+    _on_terminate(seats)
+    hello = {"pid": os.getpid(), "started": psutil.Process().create_time(), "version": __version__}
     try:
-        asyncio.run(_serve(from_daemon, to_daemon))
+        outbox.start()
+        outbox.channel().send("hello", hello)
+        seats.open(0)
+        Inbox(from_daemon, seats.handle, guards.exit).start()
+        seats.wait()
+        outbox.flush(_FLUSH_S)
     except BaseException:  # noqa: BLE001  whatever it is, it is the end, and must be in the log
         _log.exception("the worker failed")
-        _end(1)
+        guards.exit(FAILED)
     _end(0)
 
 
-async def _serve(from_daemon: int, to_daemon: int) -> None:
-    loop = asyncio.get_running_loop()
-    guard = WriteGuard()
-    outbox = Outbox(to_daemon, guard.exit)
-    transport = AiohttpTransport()
-    worker = Worker(outbox, guard, make_clock(), transport, Events())
-
-    def deliver(method: str, params: dict[str, Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has just been closed
-            loop.call_soon_threadsafe(worker.handle, method, params)
-
-    outbox.start()
-    outbox.send(
-        "hello", {"pid": os.getpid(), "started": psutil.Process().create_time(), "version": __version__}
-    )
-    Inbox(from_daemon, deliver, guard.exit).start()
-    _on_terminate(loop, worker)
-    await worker.run()
-    await transport.close()
-    outbox.flush(_FLUSH_S)
-
-
-def _on_terminate(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+def _on_terminate(seats: Seats) -> None:
     """SIGTERM drains; a second one gives up what is in flight."""
     modes = iter(("drain", "abort"))
-
-    def terminate() -> None:
-        worker.terminate(next(modes, "abort"))
-
-    try:
-        loop.add_signal_handler(signal.SIGTERM, terminate)
-    except NotImplementedError:  # Windows
-        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(terminate))
+    signal.signal(signal.SIGTERM, lambda *_: seats.terminate(next(modes, "abort")))
 
 
 def _take_pipe() -> tuple[int, int]:

@@ -86,12 +86,16 @@ class Accounts:
 
     def on_account(self, params: dict[str, Any]) -> None:
         """The daemon's word on an account."""
-        rate, hold = params["rate_per_s"], params["hold_until"]
         gate = self.gate(str(params["account"]))
         gate.tell(
             int(params["slots"]),
-            None if rate is None else float(rate),
-            None if hold is None else float(hold),
+            _number(params["rate_per_s"]),
+            _number(params["hold_until"]),
+            tokens=_number(params.get("tokens_per_s")),
+            room=None if params.get("bytes") is None else int(params["bytes"]),
+            whole=bool(params.get("whole", True)),
+            cut=int(params.get("cut", 0)),
+            word=int(params.get("word", 0)),
         )
         for queue in gate.turns.queues:
             queue.blocked = False
@@ -161,3 +165,7 @@ class Accounts:
             for queue in self._queues.values():
                 if queue.link is link:
                     self._events.emit(name, task=queue.task, task_id=queue.task_id, text=text)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

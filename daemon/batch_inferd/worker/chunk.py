@@ -6,7 +6,6 @@ was recorded.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -15,21 +14,25 @@ from typing import TYPE_CHECKING
 from batch_inferd.backends import reply as replies
 from batch_inferd.backends.online import Outcome, Prepared, shown_body
 from batch_inferd.journal import format as journal_format
+from batch_inferd.journal.index import IndexBuilder
 from batch_inferd.journal.record import RAW_BYTES, error_line, output_line
 from batch_inferd.lines import read_range
 from batch_inferd.worker.chunkjournal import ChunkJournal
 from batch_inferd.worker.counters import Counters
+from batch_inferd.worker.fresh import Fresh
 from batch_inferd.worker.record import Lease, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import asyncio
 
+    from batch_inferd.backends.reply import Usage
     from batch_inferd.failures import Verdict
     from batch_inferd.seams.clock import Clock
     from batch_inferd.worker.guard import WriteGuard
     from batch_inferd.worker.opening import Opened
 
 _ENDINGS = ("drained", "aborted", "fault")  # a later one replaces an earlier one
+_READ_AHEAD = 64 * 1024  # bytes
 _WAIT_MAX_S = 3600.0  # a recovered `not_before` further away means that the clock has jumped
 
 
@@ -44,47 +47,61 @@ class LeasedChunk:
         self.ending: str | None = None
         self.closed = False
         self.active = 0  # records whose outcome is not settled yet
-        self.counts = Counters.from_journals(opened.state, len(opened.lines), opened.blank)
+        self.counts = Counters.from_journals(opened.state, len(opened.todo), opened.blank)
         self.journal = ChunkJournal(opened.writer, guard, prepared.plan.durability == "strict")
         self.directory = opened.directory
+        self.index = IndexBuilder(lease.round)  # of what this lease's own journal holds
         self._source = opened.source
         self._clock = clock
-        self._cancellable: set[asyncio.Task[object]] = set()
+        self.calls: set[asyncio.Task[None]] = set()  # those that `cancel_calls` may cancel
         self._opened: Opened | None = opened
+        self._ahead = b""  # a piece of the chunk file, from offset `_ahead_at`
+        self._ahead_at = 0
 
-    def records(self) -> tuple[list[Record], list[tuple[float, Record]]]:
+    def records(self) -> tuple[Fresh, list[tuple[float, Record]]]:
         """The open records: those never sent, and those sent before with the monotonic time they wait for.
 
         Call once, at the beginning.
         """
-        fresh: list[Record] = []
         waiting: list[tuple[float, Record]] = []
         if self._opened is None:
-            return fresh, waiting
+            raise RuntimeError("the records of a chunk are asked for once")
+        lines, todo, first = self._opened.lines, self._opened.todo, self.lease.first_line
+        sent_before = self._opened.state.open_lines
+        if not sent_before:
+            self._opened = None
+            return Fresh(self, lines, todo), waiting
         now, wall = self._clock.monotonic(), self._clock.now()
-        for line in self._opened.lines:
-            record = Record(self, self.lease.first_line + line.index, line.offset, line.length)
-            known = self._opened.state.open_lines.get(record.line)
+        for index in todo:
+            known = sent_before.get(first + index)
             if known is None:
-                fresh.append(record)
                 continue
+            record = Record(self, first + index, lines.offset(index), lines.length(index))
             record.attempts, record.charged = known.attempts, known.charged
             record.strikes, record.outages = known.strikes, known.outages
             record.waiting = True
             self.counts.waiting += 1
             waiting.append((now + min(max(0.0, known.not_before - wall), _WAIT_MAX_S), record))
         self._opened = None
-        return fresh, waiting
+        return Fresh(self, lines, [index for index in todo if first + index not in sent_before]), waiting
 
     # calls
 
     def read(self, record: Record, limit: int | None = None) -> bytes:
-        """A record's bytes, at most `limit`. Raises OSError."""
+        """A record's bytes, at most `limit`. Raises OSError.
+
+        Records are mostly sent in order: what stands behind one is read with it.
+        """
         length = record.length if limit is None else min(record.length, limit)
-        data = read_range(self._source, record.offset, length)
+        begin = record.offset - self._ahead_at
+        if begin >= 0 and begin + length <= len(self._ahead):
+            return self._ahead[begin : begin + length]
+        data = read_range(self._source, record.offset, max(length, _READ_AHEAD))
         if len(data) < length:
             raise OSError(errno.EIO, "the chunk file has become shorter", self.lease.chunk_file)
-        return data
+        if length < _READ_AHEAD:
+            self._ahead, self._ahead_at = data, record.offset
+        return data[:length]
 
     def taken(self, record: Record) -> None:
         """The record is about to be sent."""
@@ -100,21 +117,9 @@ class LeasedChunk:
         self.counts.waiting += 1
         record.waiting = True
 
-    @contextlib.contextmanager
-    def cancellable(self) -> Iterator[None]:
-        """Inside, `cancel_calls` may cancel the running task."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("only tasks can be cancelled")
-        self._cancellable.add(task)
-        try:
-            yield
-        finally:
-            self._cancellable.discard(task)
-
     def cancel_calls(self) -> None:
         """Give up what is in flight."""
-        for task in tuple(self._cancellable):
+        for task in tuple(self.calls):
             task.cancel()
 
     def end(self, reason: str) -> None:
@@ -137,29 +142,35 @@ class LeasedChunk:
 
     # what happened
 
-    async def answer(self, record: Record, prepared: Prepared, custom_id: bytes, outcome: Outcome) -> None:
-        """The record's answer: terminal."""
+    def answer_line(
+        self, record: Record, prepared: Prepared, custom_id: bytes, outcome: Outcome
+    ) -> tuple[bytes, int]:
+        """The journal line of the record's answer, and the bytes of its `rec`."""
         reply, verdict = outcome.reply, outcome.verdict
         if reply is None:
             raise ValueError("an answer without a reply")
         rec = output_line(
             prepared.plan.batch_id, custom_id, reply.status, replies.request_id(reply.headers), reply.body
         )
-        await self.journal.commit(
-            journal_format.encode_answer(
-                line=record.line,
-                round=self.lease.round,
-                attempt=record.attempts,
-                t=self._clock.now(),
-                ms=outcome.ms,
-                tokens_in=verdict.usage.tokens_in,
-                tokens_out=verdict.usage.tokens_out,
-                path="online",
-                rec=rec,
-            )
+        usage = verdict.usage
+        line = journal_format.encode_answer(
+            line=record.line,
+            round=self.lease.round,
+            attempt=record.attempts,
+            t=self._clock.now(),
+            ms=outcome.ms,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            path="online",
+            rec=rec,
         )
+        return line, len(rec)
+
+    def answered(self, record: Record, at: int, size: int, rec: int, ms: int, usage: Usage) -> None:
+        """The record's answer stands in the journal, in `size` bytes from offset `at`: it is terminal."""
+        self.index.answer(record.line, at, size, rec, ms, record.attempts, usage.tokens_in, usage.tokens_out)
         self.counts.in_flight -= 1
-        self.counts.add_answer(verdict.usage)
+        self.counts.add_answer(usage)
 
     async def fail(
         self,
@@ -183,16 +194,16 @@ class LeasedChunk:
             body=None if reply is None else shown_body(prepared, reply.body),
             raw=self.read(record, RAW_BYTES + 1) if outcome is None else None,
         )
-        await self.journal.commit(
-            journal_format.encode_error(
-                line=record.line,
-                round=self.lease.round,
-                attempt=record.attempts,
-                t=self._clock.now(),
-                failure=verdict.cls,
-                rec=rec,
-            )
+        line = journal_format.encode_error(
+            line=record.line,
+            round=self.lease.round,
+            attempt=record.attempts,
+            t=self._clock.now(),
+            failure=verdict.cls,
+            rec=rec,
         )
+        at = await self.journal.commit(line)
+        self.index.error(record.line, at, len(line), len(rec), record.attempts, verdict.cls)
         if record.waiting:
             record.waiting = False
             self.counts.waiting -= 1
@@ -220,5 +231,6 @@ class LeasedChunk:
                 outages=record.outages,
             )
         )
+        self.index.attempt(verdict.cls, charged)
         self.counts.retries += charged
         self.counts.throttled += verdict.cls == "rate_limited"

@@ -48,6 +48,8 @@ async def _settle(chunk: LeasedChunk) -> End:
     if not await asyncio.to_thread(chunk.directory.still_there):
         return End("gone", None)
     try:
+        if not chunk.counts.open and chunk.ending != "fault":
+            _append_index(chunk)
         await chunk.journal.settle()
         if not chunk.counts.open and chunk.ending != "fault":
             failpoint("seal.synced")
@@ -58,3 +60,18 @@ async def _settle(chunk: LeasedChunk) -> End:
     if not await asyncio.to_thread(chunk.directory.still_there):
         return End("gone", None)
     return End(chunk.ending if chunk.counts.open else None, None)
+
+
+def _append_index(chunk: LeasedChunk) -> None:
+    """End a journal that holds all of its chunk with an index. It is a help: without room there is none."""
+    if chunk.index.records != chunk.counts.input:
+        return
+    line = chunk.index.encode(chunk.journal.size, chunk.journal.checksum)
+    if line is None:
+        return
+    try:
+        chunk.journal.append(line)
+    except OSError as error:  # one that broke the journal is met again by the sync
+        _log.warning("no index of chunk %d of task %s: %s", chunk.lease.chunk, chunk.lease.task_id, error)
+    else:
+        failpoint("index.written")

@@ -16,7 +16,7 @@ from batch_inferd.worker import closing
 from batch_inferd.worker.accounts import Accounts
 from batch_inferd.worker.batch.jobs import Jobs
 from batch_inferd.worker.chunk import LeasedChunk
-from batch_inferd.worker.logs import LogSubscriber
+from batch_inferd.worker.logs import LOGGED, LogSubscriber
 from batch_inferd.worker.opening import FolderGone, open_lease
 from batch_inferd.worker.pump import Pump
 from batch_inferd.worker.record import Lease, Record
@@ -47,7 +47,7 @@ class Worker:
         self._clock = clock
         self._events = events
         log = LogBuffer(clock)
-        events.subscribe(LogSubscriber(log))
+        events.subscribe(LogSubscriber(log), LOGGED)
         self._reporter = Reporter(outbox, log)
         self._runner = Runner(OnlineBackend(transport, clock), clock, events, self)
         self._accounts = Accounts(transport, clock, events, self.wake)
@@ -274,17 +274,13 @@ class Worker:
 
     # what the runner asks for
 
-    def slot_free(self, record: Record) -> None:
-        """See `Hooks`."""
-        self._pump.bytes_free(record)
-        self.wake()
-
     def settled(self, record: Record) -> None:
         """See `Hooks`."""
-        record.chunk.active -= 1
-        self._reporter.changed(record.chunk)
-        self._finish_if_over(record.chunk)
-        self.wake()
+        chunk = record.chunk
+        chunk.active -= 1
+        self._reporter.changed(chunk)
+        if not chunk.active:
+            self._finish_if_over(chunk)
 
     def faulted(self, chunk: LeasedChunk, error: OSError) -> None:
         """See `Hooks`. Told once a lease; what is in flight is given up, as it could not be recorded."""

@@ -1,4 +1,4 @@
-"""One account's gate: how many calls may be in flight, how fast, and what it waits for."""
+"""One account's gate: how many calls may be in flight, how fast, how many bytes, and what it waits for."""
 
 from __future__ import annotations
 
@@ -7,74 +7,161 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
 from batch_inferd.failures import HOLD_MAX_S
+from batch_inferd.worker.answers import AnswerRoom
+from batch_inferd.worker.buckets import TokenBucket, TokenDebt
 from batch_inferd.worker.queues import Turns
+from batch_inferd.worker.seen import Seen
 from batch_inferd.worker.strikes import Strikes
-from batch_inferd.worker.waits import TokenBucket, half_jitter
+from batch_inferd.worker.waits import half_jitter
 
 if TYPE_CHECKING:
+    from batch_inferd.backends.online import Prepared
     from batch_inferd.backends.plan import Retry
     from batch_inferd.seams.clock import Clock
     from batch_inferd.worker.record import Record
 
+BYTES_IN_FLIGHT = 64 * 1024 * 1024  # until the daemon says how many
 _HOLD_JITTER = 0.1  # of the wait that the service asked for, added: not all workers come back at once
 _HOLD_JITTER_MAX_S = 1.0
+_SHORT_HOLD_S = (0.15, 0.25)  # a little longer than the daemon needs to answer a report
+_BYTES_A_TOKEN = 4
+_INFINITY = float("inf")
+
+
+def estimate(length: int, prepared: Prepared) -> int:
+    """The tokens that a line of `length` bytes may use, the answer included: before anybody knows."""
+    most = prepared.plan.defaults.get("chat", {}).get("max_tokens")
+    return length // _BYTES_A_TOKEN + (most if isinstance(most, int) else 0)
 
 
 class Gate:
-    """The state of one account in this worker. Times are monotonic unless they say wall."""
+    """The state of one account in this worker. Times are monotonic unless they say wall.
+
+    Before a record is sent, `delay` must be 0.0 and `room` True for it; then `sent`, and once `returned`.
+    """
 
     def __init__(self, fingerprint: str, clock: Clock) -> None:
         self.fingerprint = fingerprint
         self.turns = Turns()
         self.strikes = Strikes()
         self.in_flight = 0
+        self.bytes_in_flight = 0  # of input lines, and of large answers
+        self.answers = AnswerRoom(self)
+        self.bytes = BYTES_IN_FLIGHT  # this worker's share of the account's
         self.blocked = False  # 401 or no credit: until the daemon speaks
         self.seen = Seen()
         self._clock = clock
         self._slots = 0  # until the daemon gives some
+        self._whole = True  # `bytes` is all that the account has
+        self._wants = 0  # bytes of a record that waits for more than this worker's share
         self._bucket = TokenBucket()
+        self._tokens = TokenDebt()
         self._told_hold = 0.0  # the daemon's word, from all workers
         self._own_hold = 0.0  # from this worker's own 429s: only time ends it
-        self._hold_set_at = 0.0
-        self._hold_wall = 0.0  # the later of both, as people read it
+        self._hold_until = 0.0  # the later of both
+        self._hold_wall = 0.0  # the same, as people read it
         self._hold_since = 0.0  # wall
+        self._word = 0  # the number of what the daemon said last
+        self._cut = 0  # which of the daemon's cuts this worker goes by
+        self._slower_since = 0.0  # a 429 to a call that was sent before is an echo
         self._throttles = 0  # in a row, without a Retry-After that tells how long
+        self._reported: tuple[Any, ...] = ()
 
-    def tell(self, slots: int, rate: float | None, hold_until: float | None) -> None:
-        """The daemon's word on the account; it also ends a block. `hold_until` is wall time."""
+    def tell(
+        self,
+        slots: int,
+        rate: float | None,
+        hold_until: float | None,
+        *,
+        tokens: float | None = None,
+        room: int | None = None,
+        whole: bool = True,
+        cut: int = 0,
+        word: int = 0,
+    ) -> None:
+        """The daemon's word on the account; it also ends a block.
+
+        `rate` is in calls, `tokens` in tokens a second, `hold_until` is wall time; `room` is in bytes, and
+        `whole` if no other worker has any. `cut` counts how often the daemon has slowed the account down, and
+        `word` numbers what it says: both come back with the reports.
+        """
         now = self._clock.monotonic()
         self._slots = max(0, slots)
+        self._word = word
         self._bucket.set_rate(rate)
+        self._tokens.set_rate(tokens, now)
+        self.bytes = BYTES_IN_FLIGHT if room is None else room
+        self._whole = whole
+        if cut != self._cut:
+            self._cut = cut
+            self._slower_since = now
+            self.seen.fresh = 0
         left = 0.0 if hold_until is None else min(max(0.0, hold_until - self._clock.now()), HOLD_MAX_S)
         self._note_hold(now, left)
         self._told_hold = now + left
+        self._hold_until = max(self._told_hold, self._own_hold)
         self.blocked = False
 
     def delay(self, now: float) -> float | None:
         """Seconds until a call may be sent; 0.0 now, None when only an event can change it."""
-        if self.blocked or self.in_flight >= self._slots:
+        if self.blocked:
             return None
-        return max(self._hold_until - now, self._bucket.delay(now), 0.0)
+        if self.in_flight >= self._slots:
+            return None
+        if self._hold_until > now:
+            return self._hold_until - now
+        wait = self._bucket.delay(now)
+        debt = self._tokens.delay(now)
+        if wait or debt:
+            wait = max(wait, debt)
+            if wait == _INFINITY:
+                return None
+            self.seen.paced += 1
+            return wait
+        return 0.0
+
+    def room(self, length: int) -> bool:
+        """Whether a line of so many bytes fits; one over this worker's share goes alone.
+
+        With other workers on the account it waits until the daemon has given this one all their bytes.
+        """
+        if self.bytes_in_flight + length <= self.bytes:
+            return True
+        if self._whole and not self.bytes_in_flight:
+            return True
+        self._wants = length
+        return False
 
     @property
     def slots(self) -> int:
         """The share of the account's window that the daemon gave last."""
         return self._slots
 
-    @property
-    def _hold_until(self) -> float:
-        return max(self._told_hold, self._own_hold)
-
-    def sent(self, record: Record) -> None:
-        """A call begins."""
-        self._bucket.take(self._clock.monotonic())
-        self.in_flight += 1
-        self.seen.peak_in_flight = max(self.seen.peak_in_flight, self.in_flight)
+    def sent(self, record: Record, tokens: int) -> None:
+        """A call begins; `tokens` is its `estimate`."""
+        now = self._clock.monotonic()
+        self._bucket.take(now)
+        self._tokens.take(tokens, now)
+        self.bytes_in_flight += record.length
+        self._wants = 0
+        in_flight = self.in_flight = self.in_flight + 1
+        seen = self.seen
+        seen.sent += 1
+        if in_flight > seen.peak_in_flight:  # noqa: PLR1730  cheaper than a call, in each call
+            seen.peak_in_flight = in_flight
+        if in_flight >= self._slots:
+            seen.full += 1
         self.strikes.sent(record)
 
-    def returned(self) -> None:
-        """A call ended, whatever came of it."""
+    def returned(self, record: Record, tokens: int, used: int | None) -> None:
+        """A call ended, whatever came of it.
+
+        `tokens` is as in `sent`; `used` as the service says, 0 when nothing was sent, None: unknown.
+        """
         self.in_flight -= 1
+        self.bytes_in_flight -= record.length
+        self.answers.wake()
+        self._tokens.settle(tokens, used)
 
     def answered(self, record: Record) -> None:
         """A record was answered."""
@@ -82,32 +169,47 @@ class Gate:
         self._throttles = 0
         self.seen.ok += 1
 
+    def failed(self, *, retry: bool) -> None:
+        """A call failed otherwise than by a 429; `retry`: by no fault of the record, as far as is known."""
+        self.seen.failed += 1
+        self.seen.broken += retry
+
     def throttled(self, retry: Retry, retry_after: float | None, sent_at: float) -> float:
         """Hold the account after a 429; returns the seconds. Without Retry-After it is a backoff.
 
-        429s to calls that were sent before the hold are echoes of the same overload: they do not raise
-        the backoff.
+        The first of these is short: the daemon slows the account down meanwhile. While nothing is answered
+        they double. 429s to calls that were sent before the hold are echoes of the same overload: they do
+        not raise the backoff.
         """
         now = self._clock.monotonic()
+        fresh = sent_at >= self._slower_since or not self._throttles
         if retry_after:
             extra = min(_HOLD_JITTER * retry_after, _HOLD_JITTER_MAX_S)
             wait = retry_after + random.uniform(0.0, extra)  # noqa: S311
-        elif sent_at >= self._hold_set_at or not self._throttles:
+            self.seen.retry_after = max(self.seen.retry_after or 0.0, wait)
+        elif fresh:
             self._throttles += 1
-            self._hold_set_at = now
-            wait = half_jitter(retry, self._throttles)
+            if self._throttles == 1:
+                wait = min(random.uniform(*_SHORT_HOLD_S), max(retry.base_s, 0.01))  # noqa: S311
+            else:
+                wait = half_jitter(retry, self._throttles - 1)
         else:
             wait = max(0.0, self._own_hold - now)
+        if fresh:
+            self._slower_since = now
+            self.seen.fresh += 1
+            self.seen.flying = self.in_flight
         self._note_hold(now, wait)
         self._own_hold = max(self._own_hold, now + wait)
+        self._hold_until = max(self._told_hold, self._own_hold)
         self.seen.throttled += 1
-        self.seen.retry_after = max(self.seen.retry_after or 0.0, wait)
         return wait
 
     def _note_hold(self, now: float, seconds: float) -> None:
         wall = self._clock.now()
         if self._hold_until <= now:
             self._hold_since = wall
+            self._hold_wall = wall + seconds
         self._hold_wall = max(self._hold_wall, wall + seconds)
 
     def waiting(self) -> dict[str, Any] | None:
@@ -120,35 +222,32 @@ class Gate:
             return _waiting("rate_limit", text, self._hold_since, self._hold_wall)
         return None
 
-
-class Seen:
-    """What happened on an account since the last report."""
-
-    def __init__(self, in_flight: int = 0) -> None:
-        self.ok = 0
-        self.throttled = 0
-        self.failed = 0
-        self.retry_after: float | None = None
-        self.peak_in_flight = in_flight
-        self.quota: dict[str, str] = {}
-
-    @property
-    def any(self) -> bool:
-        """Whether a call ended."""
-        return bool(self.ok or self.throttled or self.failed)
-
-    def to_json(self, waiting: dict[str, Any] | None, slots: int, in_flight: int) -> dict[str, Any]:
-        """The ACCOUNT message; `slots` and `in_flight` are as they are now."""
-        return {
-            "slots": slots,
-            "in_flight": in_flight,
-            "ok": self.ok,
-            "throttled": self.throttled,
-            "failed": self.failed,
-            "retry_after": self.retry_after,
-            "peak_in_flight": self.peak_in_flight,
+    def report(self) -> dict[str, Any] | None:
+        """What happened since the last report, with the state as it is now; None when that is no news."""
+        waiting = self.waiting()
+        backlog = self.turns.backlog
+        # The daemon gives slots and bytes on only when it knows that they are free here.
+        state = (
+            waiting,
+            self._word,
+            max(self.in_flight, self._slots),
+            max(self.bytes_in_flight, self.bytes),
+            self._wants,
+            backlog > 0,
+        )
+        if not self.seen.any and state == self._reported:
+            return None
+        self._reported = state
+        seen, self.seen = self.seen, Seen(self.in_flight)
+        return seen.to_json() | {
             "waiting": waiting,
-            "quota": self.quota,
+            "slots": self._slots,
+            "in_flight": self.in_flight,
+            "bytes_in_flight": self.bytes_in_flight,
+            "wants": self._wants,
+            "backlog": backlog,
+            "cut": self._cut,
+            "word": self._word,
         }
 
 

@@ -9,6 +9,25 @@ if TYPE_CHECKING:
     from batch_inferd.worker.report import LogBuffer
 
 
+# What `_line` has words for.
+LOGGED = frozenset(
+    {
+        "attempt.failed",
+        "attempt.not_sent",
+        "attempt.cancelled",
+        "record.failed",
+        "answer.lost",
+        "account.waiting",
+        "account.back",
+        "account.blocked",
+        "lease.faulted",
+        "lease.opened",
+        "lease.sealed",
+        "lease.released",
+    }
+)
+
+
 class LogSubscriber:
     """Turns events into log records. Messages carry no secrets: they were redacted where they came in."""
 

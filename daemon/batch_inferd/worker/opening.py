@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from batch_inferd.journal.names import journal_name
 from batch_inferd.journal.reader import ChunkState, read_chunk
 from batch_inferd.journal.writer import JournalWriter
-from batch_inferd.lines import Line, scan_lines
+from batch_inferd.lines import Lines, find_lines
 from batch_inferd.seams.files import Directory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batch_inferd.worker.record import Lease
 
 
@@ -27,12 +29,13 @@ class FolderGone(Exception):  # noqa: N818  it is a state of the world
 
 @dataclass(slots=True)
 class Opened:
-    """All that a lease needs. `lines` are those without a terminal record, `blank` is a count."""
+    """All that a lease needs. `todo`: the indexes of lines without a terminal record; `blank` is a count."""
 
     directory: Directory
     source: int  # descriptor of the chunk file
     writer: JournalWriter
-    lines: list[Line]
+    lines: Lines
+    todo: Sequence[int]
     blank: int
     state: ChunkState
 
@@ -43,8 +46,12 @@ def open_lease(lease: Lease) -> Opened:
     try:
         source = directory.open(lease.chunk_file, os.O_RDONLY)
         try:
-            state = read_chunk(directory, lease.chunk, lease.round, repair=True)
-            lines, blank = _scan(lease, source, state)
+            state = (
+                ChunkState(lease.round)
+                if lease.fresh
+                else read_chunk(directory, lease.chunk, lease.round, repair=True)
+            )
+            lines, todo = _scan(lease, source, state)
             writer = JournalWriter(directory, journal_name(lease.chunk, lease.lease))
         except BaseException:
             os.close(source)
@@ -58,7 +65,7 @@ def open_lease(lease: Lease) -> Opened:
     except BaseException:
         directory.close()
         raise
-    return Opened(directory, source, writer, lines, blank, state)
+    return Opened(directory, source, writer, lines, todo, len(lines.blank), state)
 
 
 def open_folder(path: str, identity: tuple[int, int]) -> Directory:
@@ -77,17 +84,15 @@ def open_folder(path: str, identity: tuple[int, int]) -> Directory:
     return directory
 
 
-def _scan(lease: Lease, source: int, state: ChunkState) -> tuple[list[Line], int]:
-    lines: list[Line] = []
-    blank = total = 0
-    for line in scan_lines(source, start_of_input=lease.first_line == 1):
-        total += 1
-        if line.blank:
-            blank += 1
-        elif not state.is_done(lease.first_line + line.index):
-            lines.append(line)
-    if total != lease.lines:
+def _scan(lease: Lease, source: int, state: ChunkState) -> tuple[Lines, Sequence[int]]:
+    lines = find_lines(source, start_of_input=lease.first_line == 1)
+    if len(lines) != lease.lines:
         raise OSError(
-            errno.EIO, f"the chunk file has {total} lines, it was cut with {lease.lines}", lease.chunk_file
+            errno.EIO,
+            f"the chunk file has {len(lines)} lines, it was cut with {lease.lines}",
+            lease.chunk_file,
         )
-    return lines, blank
+    if not lines.blank and not state.terminals:
+        return lines, range(len(lines))
+    blank, first = set(lines.blank), lease.first_line
+    return lines, [i for i in range(len(lines)) if i not in blank and not state.is_done(first + i)]

@@ -16,7 +16,7 @@ from batch_infer.protocol.errors import ProtocolError
 _log = logging.getLogger(__name__)
 
 OnMessage = Callable[[str, dict[str, Any]], None]
-OnEnd = Callable[[], None]
+OnEnd = Callable[[], object]
 
 
 class Inbox:
@@ -40,7 +40,30 @@ class Inbox:
                     self._on_message(method, params)
         except (OSError, ProtocolError) as error:
             _log.warning("the pipe from the daemon ended badly: %s", error)
+        except Exception:  # noqa: BLE001  a worker that does not listen any more must not live on
+            _log.exception("a message of the daemon could not be handled")
         self._on_end()
+
+
+class Channel:
+    """The way out of one seat; see `Outbox`. Used by one thread."""
+
+    def __init__(self, seat: int, put: Callable[[bytes, Channel], None]) -> None:
+        self._fields = {"seat": seat} if seat else {}
+        self._put = put
+        self._queued = 0
+        self.written = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether all was written: reports wait for it, so that none queue up."""
+        return self._queued == self.written
+
+    def send(self, method: str, params: dict[str, Any]) -> None:
+        """Queue a notification. Raises ProtocolError when it is over the frame cap."""
+        frame = frames.encode(rpc.notification(method, params | self._fields))
+        self._queued += 1
+        self._put(frame, self)
 
 
 class Outbox:
@@ -49,25 +72,16 @@ class Outbox:
     def __init__(self, fd: int, on_end: OnEnd) -> None:
         self._fd = fd
         self._on_end = on_end
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[bytes, Channel] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._queued = 0
-        self._written = 0
 
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
 
-    @property
-    def idle(self) -> bool:
-        """Whether all was written: reports wait for it, so that none queue up."""
-        return self._queued == self._written
-
-    def send(self, method: str, params: dict[str, Any]) -> None:
-        """Queue a notification. Raises ProtocolError when it is over the frame cap."""
-        frame = frames.encode(rpc.notification(method, params))
-        self._queued += 1
-        self._queue.put(frame)
+    def channel(self, seat: int = 0) -> Channel:
+        """A way in for one thread; its messages are those of the seat of that number."""
+        return Channel(seat, lambda frame, channel: self._queue.put((frame, channel)))
 
     def flush(self, timeout_s: float) -> None:
         """Write what is queued, then end; waits for it at most `timeout_s`."""
@@ -76,10 +90,11 @@ class Outbox:
 
     def _run(self) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            while (frame := self._queue.get()) is not None:
+            while (queued := self._queue.get()) is not None:
+                frame, channel = queued
                 view = memoryview(frame)
                 while view:
                     view = view[os.write(self._fd, view) :]
-                self._written += 1
+                channel.written += 1
             return
         self._on_end()

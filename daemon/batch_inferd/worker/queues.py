@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
+from bisect import insort
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from batch_inferd.backends.online import Prepared
+    from batch_inferd.worker.fresh import Fresh
     from batch_inferd.worker.link import Down, Link
     from batch_inferd.worker.record import Record
 
+PRIORITIES = range(-5, 6)
+_STRIDES = {priority: 2.0**-priority for priority in PRIORITIES}  # each step up: twice the share
 _counter = itertools.count()  # breaks ties between two leases of one chunk: records are not ordered
 
 
@@ -31,18 +32,23 @@ class TaskQueue:
         self.prepared = prepared
         self.link = link  # the route of `prepared`
         self.blocked = False  # the service does not have the task's model
+        self.position = 0.0  # among the tasks that take turns: see Turns
         self._ready: list[tuple[int, int, int, Record]] = []
         self._delayed: list[tuple[float, int, Record]] = []
-        self._fresh: list[tuple[int, int, deque[Record]]] = []
+        self._fresh: list[tuple[int, int, Fresh]] = []
 
     @property
     def may_send(self) -> bool:
         """Whether nothing but its account's gate holds its calls back."""
         return not self.blocked and self.link.down is None
 
-    def add_fresh(self, chunk: int, records: Iterable[Record]) -> None:
-        """Records that were never sent, in line order."""
-        fresh = deque(records)
+    @property
+    def backlog(self) -> int:
+        """Records that are queued here."""
+        return len(self._ready) + len(self._delayed) + sum(len(fresh) for _, _, fresh in self._fresh)
+
+    def add_fresh(self, chunk: int, fresh: Fresh) -> None:
+        """Records that were never sent."""
         if fresh:
             heapq.heappush(self._fresh, (chunk, next(_counter), fresh))
 
@@ -66,8 +72,8 @@ class TaskQueue:
             return self._ready[0][3]
         while self._fresh:
             fresh = self._fresh[0][2]
-            if fresh and fresh[0].chunk.sending:
-                return fresh[0]
+            if fresh and fresh.chunk.sending:
+                return fresh.head()
             heapq.heappop(self._fresh)
         return None
 
@@ -76,7 +82,7 @@ class TaskQueue:
         if self._ready and self._ready[0][3] is record:
             heapq.heappop(self._ready)
         else:
-            self._fresh[0][2].popleft()
+            self._fresh[0][2].pop()
 
     def next_due(self) -> float | None:
         """When the first waiting retry is due; None where none waits. Call after `peek` returned None."""
@@ -84,10 +90,16 @@ class TaskQueue:
 
 
 class Turns:
-    """The tasks of one account take turns, record by record."""
+    """The tasks of one account take turns, record by record, weighted by their priority.
+
+    Each turn moves a task on by a stride, the smaller the higher its priority, and the task that is the
+    least far goes next. One that had nothing to send joins the others where they are: it has no claim on
+    turns that it did not take.
+    """
 
     def __init__(self) -> None:
-        self._queues: deque[TaskQueue] = deque()
+        self._queues: list[TaskQueue] = []  # by how far they are
+        self._now = 0.0  # how far the task was that went last
 
     @property
     def queues(self) -> tuple[TaskQueue, ...]:
@@ -100,15 +112,22 @@ class Turns:
         downs = [queue.link.down for queue in self._queues if queue.link.down is not None]
         return min(downs, key=lambda down: down.since, default=None)
 
+    @property
+    def backlog(self) -> int:
+        """Records that wait for their turn, or for their time, in tasks that may send."""
+        return sum(queue.backlog for queue in self._queues if queue.may_send)
+
     def add(self, queue: TaskQueue) -> None:
         """Let a task take part."""
         if queue not in self._queues:
-            self._queues.append(queue)
+            queue.position = max(queue.position, self._now)
+            insort(self._queues, queue, key=_position)
 
     def remove(self, queue: TaskQueue) -> None:
         """Its last chunk has gone, or it moved to another account."""
         if queue in self._queues:
             self._queues.remove(queue)
+            queue.position = 0.0
 
     def peek(self, now: float) -> tuple[TaskQueue, Record] | None:
         """Whose turn it is, with its record."""
@@ -118,12 +137,20 @@ class Turns:
         return None
 
     def take(self, queue: TaskQueue, record: Record) -> None:
-        """Take what `peek` returned; the task goes to the end of the line."""
+        """Take what `peek` returned; the task moves on."""
         queue.take(record)
-        self._queues.remove(queue)
-        self._queues.append(queue)
+        queues = self._queues
+        self._now = max(self._now, queue.position)
+        queue.position = self._now + _STRIDES[queue.prepared.plan.priority]
+        if len(queues) > 1:
+            queues.remove(queue)
+            insort(queues, queue, key=_position)
 
     def next_due(self) -> float | None:
         """When the first waiting retry of any task is due."""
         dues = [due for queue in self._queues if queue.may_send and (due := queue.next_due()) is not None]
         return min(dues, default=None)
+
+
+def _position(queue: TaskQueue) -> float:
+    return queue.position

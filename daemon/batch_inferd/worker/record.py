@@ -25,6 +25,7 @@ class Lease(msgspec.Struct, frozen=True):
     lines: int
     round: int
     plan_version: int
+    fresh: bool = False  # no lease of the chunk came before: it has no journals
 
 
 class Record:
@@ -40,6 +41,7 @@ class Record:
         "offset",
         "outages",
         "strikes",
+        "tokens",
         "waiting",
     )
 
@@ -54,3 +56,4 @@ class Record:
         self.outages = 0  # failures that were an outage, and free
         self.waiting = False  # counted as such: it was sent before, and is to be sent again
         self.mark: Mark | None = None
+        self.tokens = 0  # what the call under way was estimated to use

@@ -6,13 +6,12 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from batch_inferd.worker.gate import Gate, Seen
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batch_inferd.seams.clock import Clock
     from batch_inferd.worker.chunk import LeasedChunk
+    from batch_inferd.worker.gate import Gate
 
 INTERVAL_S = 0.1
 _LEASES_A_FRAME = 1000  # a lease takes some 300 bytes of a frame of 1 MiB
@@ -72,7 +71,6 @@ class Reporter:
         self._outbox = outbox
         self._log = log
         self._changed: dict[str, LeasedChunk] = {}
-        self._told: dict[str, tuple[dict[str, Any] | None, int, int]] = {}
 
     def changed(self, chunk: LeasedChunk) -> None:
         """A chunk's counters changed."""
@@ -100,13 +98,5 @@ class Reporter:
             self._outbox.send("log", {"records": records})
 
     def _accounts(self, gates: Iterable[Gate]) -> dict[str, Any]:
-        accounts: dict[str, Any] = {}
-        for gate in gates:
-            waiting = gate.waiting()
-            # The daemon gives slots on only when it knows that they are free here.
-            state = (waiting, gate.slots, max(gate.in_flight, gate.slots))
-            if gate.seen.any or state != self._told.get(gate.fingerprint):
-                accounts[gate.fingerprint] = gate.seen.to_json(waiting, gate.slots, gate.in_flight)
-                self._told[gate.fingerprint] = state
-                gate.seen = Seen(gate.in_flight)
-        return accounts
+        reports = ((gate.fingerprint, gate.report()) for gate in gates)
+        return {fingerprint: report for fingerprint, report in reports if report is not None}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from batch_inferd.backends import reply as replies
+import msgspec
+
 from batch_inferd.backends.body import InvalidLine, Request
 from batch_inferd.failures import Action, Verdict
+from batch_inferd.worker.answers import HeldAnswer
 from batch_inferd.worker.waits import full_jitter
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from batch_inferd.worker.chunk import LeasedChunk
     from batch_inferd.worker.gate import Gate
     from batch_inferd.worker.link import Link
+    from batch_inferd.worker.pump import Lane
     from batch_inferd.worker.queues import TaskQueue
     from batch_inferd.worker.record import Record
 
@@ -27,8 +29,7 @@ _log = logging.getLogger(__name__)
 MAX_OUTAGES = 10  # failures of one record that are forgiven as an outage
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One record on its way through one attempt. `sent_at` is monotonic."""
 
     gate: Gate
@@ -37,6 +38,8 @@ class Attempt:
     prepared: Prepared
     link: Link
     sent_at: float
+    lane: Lane
+    held: HeldAnswer
     custom_id: bytes = b""
     own_model: bool = False
 
@@ -49,8 +52,8 @@ class Attempt:
 class Hooks(Protocol):
     """What a runner asks of the worker."""
 
-    def slot_free(self, record: Record) -> None:
-        """A call is over: another one may begin."""
+    def wake(self) -> None:
+        """A call is over, and its record will not be settled at once: another one may begin."""
 
     def blocked(self, attempt: Attempt, outcome: Outcome) -> None:
         """The service refuses the account or the task."""
@@ -71,12 +74,26 @@ class Runner:
         self._events = events
         self._hooks = hooks
 
-    async def run(self, gate: Gate, queue: TaskQueue, record: Record) -> None:
-        """Take one record through one attempt. The caller has taken its slot at the gate."""
-        attempt = Attempt(gate, queue, record, queue.prepared, queue.link, self._clock.monotonic())
+    async def run(self, gate: Gate, queue: TaskQueue, record: Record, lane: Lane) -> None:
+        """Take one record through one attempt, in task `lane`. Its slot at the gate has been taken."""
+        prepared = queue.prepared
+        held = HeldAnswer(gate.answers)
+        now = self._clock.monotonic()
+        attempt = Attempt(gate, queue, record, prepared, queue.link, now, lane, held)
+        settled = True
         try:
             outcome = await self._call(attempt)
-            if outcome is not None:
+            if outcome is None:
+                pass
+            elif outcome.verdict.action is Action.ANSWER:
+                self._came_through(attempt, outcome)
+                if prepared.plan.durability == "strict":
+                    await self._record_strictly(attempt, outcome)
+                else:
+                    self._record_soon(attempt, outcome)
+                    settled = False
+            else:
+                self._hooks.wake()
                 await self._follow(attempt, outcome)
         except OSError as error:
             self._not_recorded(record, error)
@@ -84,7 +101,9 @@ class Runner:
             _log.exception("a bug: line %d of task %s", record.line, record.chunk.lease.task_id)
             self._not_recorded(record, OSError(None, f"internal error: {error!r}"))
         finally:
-            self._hooks.settled(record)
+            if settled:
+                held.free()
+                self._hooks.settled(record)
 
     def _not_recorded(self, record: Record, error: OSError) -> None:
         """Whatever came of the record does not count: the next lease does it again."""
@@ -95,6 +114,7 @@ class Runner:
     async def _call(self, attempt: Attempt) -> Outcome | None:
         """The outcome of the call; None when the record is settled without one."""
         record, chunk = attempt.record, attempt.chunk
+        used: int | None = 0
         try:
             if chunk.given_up:
                 chunk.returned(record)
@@ -103,32 +123,34 @@ class Runner:
             if isinstance(request, Request):
                 attempt.custom_id, attempt.own_model = request.custom_id, request.own_model
                 record.attempts += 1
-                with chunk.cancellable():
-                    return await self._backend.call(attempt.prepared, request)
+                used = None
+                chunk.calls.add(attempt.lane)
+                try:
+                    outcome = await self._backend.call(attempt.prepared, request, attempt.held)
+                finally:
+                    chunk.calls.discard(attempt.lane)
+                used = _used(outcome)
+                return outcome
         except asyncio.CancelledError:
-            self._cancelled(record)
+            self._cancelled(attempt)
             return None
         finally:
-            attempt.gate.returned()
-            self._hooks.slot_free(record)
+            attempt.gate.returned(record, record.tokens, used)
         attempt.custom_id = request.custom_id
         await self._end(attempt, Verdict(Action.END, "invalid_input", str(request)), None)
         return None
 
     async def _follow(self, attempt: Attempt, outcome: Outcome) -> None:
+        """What came of a call, other than an answer."""
         gate, verdict = attempt.gate, outcome.verdict
-        if outcome.reply is not None:
-            gate.seen.quota.update(replies.quota(outcome.reply.headers))
         if verdict.action is Action.NETWORK:
             self._not_sent(attempt, outcome)
             return
-        attempt.link.came_through()
-        if verdict.action is Action.ANSWER:
-            await self._answered(attempt, outcome)
-        elif verdict.action is Action.THROTTLE:
+        self._came_through(attempt, outcome)
+        if verdict.action is Action.THROTTLE:
             await self._throttled(attempt, outcome)
         else:
-            gate.seen.failed += 1
+            gate.failed(retry=verdict.action is Action.RETRY)
             if verdict.action is Action.RETRY:
                 await self._sent_failed(attempt, outcome)
             elif verdict.action is Action.BLOCK and not (verdict.cls == "model" and attempt.own_model):
@@ -137,15 +159,54 @@ class Runner:
             else:
                 await self._end(attempt, verdict, outcome)
 
-    async def _answered(self, attempt: Attempt, outcome: Outcome) -> None:
-        record = attempt.record
+    def _came_through(self, attempt: Attempt, outcome: Outcome) -> None:
+        attempt.link.came_through()
+        seen = attempt.gate.seen
+        if outcome.reply is not None and not seen.quota:
+            seen.take_quota(outcome.reply.headers)
+
+    def _record_soon(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Write the answer with others that come; the lane need not wait for that."""
+        record, chunk = attempt.record, attempt.chunk
+        line, rec = chunk.answer_line(record, attempt.prepared, attempt.custom_id, outcome)
+        size, ms, verdict = len(line), outcome.ms, outcome.verdict
+
+        def settle(at: int, error: OSError | None) -> None:
+            try:
+                if error is None:
+                    self._answered(attempt, verdict, at, size, rec, ms)
+                else:
+                    self._lost(record, error)
+                    self._not_recorded(record, error)
+            except Exception as bug:  # noqa: BLE001  the others of the group must be settled all the same
+                _log.exception("a bug: line %d of task %s", record.line, record.chunk.lease.task_id)
+                self._not_recorded(record, OSError(None, f"internal error: {bug!r}"))
+            finally:
+                attempt.held.free()
+                self._hooks.settled(record)
+
+        chunk.journal.write_soon(line, settle)
+
+    async def _record_strictly(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Return when the answer is on the disk. Raises OSError: it does not count."""
+        self._hooks.wake()  # the disk takes its time
+        line, rec = attempt.chunk.answer_line(attempt.record, attempt.prepared, attempt.custom_id, outcome)
         try:
-            await attempt.chunk.answer(record, attempt.prepared, attempt.custom_id, outcome)
+            at = await attempt.chunk.journal.commit(line)
         except OSError as error:
-            self._tell("answer.lost", record, error=str(error))
+            self._lost(attempt.record, error)
             raise
-        attempt.gate.answered(attempt.record)
-        self._tell("record.answered", record, ms=outcome.ms, finish_reason=outcome.verdict.finish_reason)
+        self._answered(attempt, outcome.verdict, at, len(line), rec, outcome.ms)
+
+    def _answered(self, attempt: Attempt, verdict: Verdict, at: int, size: int, rec: int, ms: int) -> None:
+        record = attempt.record
+        record.chunk.answered(record, at, size, rec, ms, verdict.usage)
+        attempt.gate.answered(record)
+        if self._events.heard("record.answered"):
+            self._tell("record.answered", record, ms=ms, finish_reason=verdict.finish_reason)
+
+    def _lost(self, record: Record, error: OSError) -> None:
+        self._tell("answer.lost", record, error=str(error))
 
     async def _end(self, attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
         await attempt.chunk.fail(attempt.record, attempt.prepared, attempt.custom_id, verdict, outcome)
@@ -174,10 +235,13 @@ class Runner:
         record, chunk, retry = attempt.record, attempt.chunk, attempt.prepared.plan.retry
         chunk.returned(record)
         try:
-            with chunk.cancellable():
+            chunk.calls.add(attempt.lane)
+            try:
                 connects = await attempt.link.still_connects(attempt.prepared)
+            finally:
+                chunk.calls.discard(attempt.lane)
         except asyncio.CancelledError:
-            self._cancelled(record)
+            self._cancelled(attempt)
             return
         if not connects and record.outages < MAX_OUTAGES:
             record.outages += 1
@@ -210,9 +274,10 @@ class Runner:
             allowed=attempt.prepared.plan.retry.max_count,
         )
 
-    def _cancelled(self, record: Record) -> None:
+    def _cancelled(self, attempt: Attempt) -> None:
         """Given up in flight. Whether the service did it, and bills it, nobody knows."""
-        chunk = record.chunk
+        attempt.lane.uncancel()  # it goes on with another record
+        record, chunk = attempt.record, attempt.record.chunk
         if not record.waiting:
             chunk.returned(record)
         if chunk.ending == "aborted":
@@ -231,6 +296,17 @@ class Runner:
             attempt=record.attempts,
             **fields,
         )
+
+
+def _used(outcome: Outcome) -> int | None:
+    """The tokens of a call, in and out; None where nobody said, though it may have used some."""
+    verdict = outcome.verdict
+    if verdict.action is Action.NETWORK or verdict.action is Action.THROTTLE:
+        return 0
+    usage = verdict.usage
+    if usage.tokens_in is None or usage.tokens_out is None:
+        return None
+    return usage.tokens_in + usage.tokens_out
 
 
 def _build(record: Record, prepared: Prepared) -> Request | InvalidLine:

@@ -7,7 +7,7 @@ does not: then the 429 is a strike, and after `MAX_STRIKES` of them the record e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batch_inferd.worker.record import Record
@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 MAX_STRIKES = 5
 
 
-class Mark(NamedTuple):
-    """The account's counters when the record was sent first, or met its last 429."""
-
-    sends: int
-    throttles: int
-    sends_at_first: int | None  # at its first 429
-    number: int  # of the record's last send
+# The account's counters when the record was sent first, or met its last 429: its sends, its 429s, its
+# sends at the record's first 429, and the number of the record's last send. A plain tuple: one is made
+# for each call.
+Mark = tuple[int, int, int | None, int]
 
 
 class Strikes:
@@ -35,15 +32,17 @@ class Strikes:
     def sent(self, record: Record) -> None:
         """Call when a record is sent."""
         self._sends += 1
-        if record.mark is None:
-            record.mark = Mark(self._sends, self._throttles, None, self._sends)
+        mark = record.mark
+        if mark is None:
+            record.mark = (self._sends, self._throttles, None, self._sends)
         else:
-            record.mark = record.mark._replace(number=self._sends)
+            record.mark = (mark[0], mark[1], mark[2], self._sends)
 
     def answered(self, record: Record) -> None:
         """Call when any record of the account is answered."""
-        if record.mark is not None:
-            self._newest_answered = max(self._newest_answered, record.mark.number)
+        mark = record.mark
+        if mark is not None and mark[3] > self._newest_answered:
+            self._newest_answered = mark[3]
 
     def throttled(self, record: Record, *, alone: bool) -> bool:
         """Count a 429 for `record`; whether it ends the record.
@@ -53,11 +52,10 @@ class Strikes:
         Only calls that were sent since then count: late answers to older ones, which drain while the
         service is busy, say nothing about the record.
         """
-        mark = record.mark or Mark(self._sends, self._throttles, None, 0)
-        singled_out = self._newest_answered > mark.sends and self._throttles == mark.throttles
-        first = mark.sends_at_first
+        sends, throttles, first, number = record.mark or (self._sends, self._throttles, None, 0)
+        singled_out = self._newest_answered > sends and self._throttles == throttles
         if singled_out or (alone and first is not None and self._newest_answered > first):
             record.strikes += 1
         self._throttles += 1
-        record.mark = Mark(self._sends, self._throttles, self._sends if first is None else first, mark.number)
+        record.mark = (self._sends, self._throttles, self._sends if first is None else first, number)
         return record.strikes >= MAX_STRIKES

@@ -1,4 +1,4 @@
-"""How long to wait: backoff with jitter, a token bucket, and a timer on the clock seam."""
+"""How long to wait: backoff with jitter, and a timer on the clock seam."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from batch_inferd.backends.plan import Retry
     from batch_inferd.seams.clock import Clock
-
-_CATCH_UP_S = 0.05  # several times what timers run late
 
 
 def full_jitter(retry: Retry, failures: int) -> float:
@@ -28,31 +26,6 @@ def half_jitter(retry: Retry, failures: int) -> float:
 
 def _ceiling(retry: Retry, failures: int) -> float:
     return float(min(retry.cap_s, retry.base_s * 2 ** min(failures - 1, 32)))
-
-
-class TokenBucket:
-    """Calls a second, as the time from which the next call is due (GCRA). `rate` None is no limit.
-
-    What timers run late is caught up with, at most `_CATCH_UP_S` of it: so the rate is met, and an idle
-    account never bursts. Times are the clock's monotonic ones.
-    """
-
-    def __init__(self) -> None:
-        self._rate: float | None = None
-        self._next = 0.0
-
-    def set_rate(self, rate: float | None) -> None:
-        """Change the rate; when the next call is due stays."""
-        self._rate = rate if rate and rate > 0 else None
-
-    def delay(self, now: float) -> float:
-        """Seconds until a call may be taken; 0.0 now."""
-        return 0.0 if self._rate is None else max(0.0, self._next - now)
-
-    def take(self, now: float) -> None:
-        """Take one; call only when `delay` is 0.0."""
-        if self._rate is not None:
-            self._next = max(self._next, now - _CATCH_UP_S) + 1 / self._rate
 
 
 class Alarm:

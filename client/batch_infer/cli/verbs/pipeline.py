@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.cli.following import Manner, follow_task, interrupted
+from batch_infer.cli.settings import settings_params
 from batch_infer.cli.submission import check_input, config_params, find_config, read_config
 from batch_infer.protocol import rpc
 from batch_infer.protocol.errors import DaemonUnavailable, ProtocolError
@@ -31,6 +32,7 @@ def run(context: Context, request: Request) -> int:
         "task_id": task_id,
         "input": str(path),
         "lang": context.lang,
+        **settings_params(request.settings),
     }
 
     accepted = _submit(context, params, config_path, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.cli.environment import proxies
+from batch_infer.cli.settings import settings_params
 from batch_infer.cli.steering import show_state
 from batch_infer.cli.submission import config_params, find_config, read_config
 from batch_infer.protocol import rpc
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 def run(context: Context, request: Request) -> int:
     """Resume one task; 5 when it cannot go on yet.
 
-    Only -config changes its config; the proxies of the shell are sent in any case.
+    Only -config and flags such as -concurrency change its config; the proxies of the shell are sent in
+    any case.
     """
     task_id = request.ids[0]
     path = find_config(context, request.config)
     config = read_config(path, named=True) if request.config else None
     params: dict[str, Any] = {"task_id": task_id, "proxy": proxies(context.environ)}
+    params |= settings_params(request.settings)
     with context.daemon_of_task(task_id) as peer:
         if config is not None:
             params |= config_params(context, peer, path, config)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from batch_inferd.backends.reply import ErrorInfo
 from batch_inferd.failures import Action, Verdict, classify_reply, classify_told
 
@@ -38,7 +40,7 @@ def judge_result(result: ResultLine, prepared: Prepared) -> Verdict:
             return verdict
     else:
         verdict = _judge_told(status, result.code, result.message, prepared)
-    return verdict._replace(message=prepared.redactor.text(verdict.message))
+    return msgspec.structs.replace(verdict, message=prepared.redactor.text(verdict.message))
 
 
 def _judge_told(status: int | None, code: str, message: str, prepared: Prepared) -> Verdict:

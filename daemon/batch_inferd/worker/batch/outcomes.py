@@ -120,7 +120,7 @@ class Outcomes:
         """The record's answer: terminal."""
         state = self._state
         known = state.open_lines.get(number)
-        tokens_in, tokens_out = verdict.usage
+        tokens_in, tokens_out = verdict.usage.tokens_in, verdict.usage.tokens_out
         rec = output_line(
             self._batch_id,
             self._custom_id(number),

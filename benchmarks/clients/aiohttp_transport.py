@@ -1,34 +1,34 @@
-"""The HTTP transport over aiohttp."""
+"""The HTTP transport over aiohttp: the client that the one in the product is compared with."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
-import errno
 import io
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
 
 from batch_infer.version import __version__
-from batch_inferd.backends.transport import HttpReply, NotSent, SentFailed
+from batch_inferd.backends.probe import probe, reason_of
+from batch_inferd.backends.transport import LARGE, HttpReply, NotSent, SentFailed
 from batch_inferd.seams.failpoint import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from batch_inferd.backends.plan import Timeouts
+    from batch_inferd.backends.transport import Room, Target
 
 # Shorter than the idle time after which common servers hang up (uvicorn and Node: 5 s): a connection that
 # the server has just closed would turn an unsent request into one that may have been sent.
 KEEPALIVE_S = 4.0
 HEADER_BYTES = 64 * 1024
 LARGE_BODY = 1024 * 1024  # above this aiohttp wants a file, which it feeds to the socket piece by piece
-_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL})
 
 
 class _Phase:
@@ -40,6 +40,16 @@ class _Phase:
         self.sent = False
 
 
+class _Ready(NamedTuple):
+    """What aiohttp wants of a target."""
+
+    url: URL
+    headers: Mapping[str, str]
+    proxy: URL | None
+    proxy_headers: dict[str, str] | None
+    timeout: aiohttp.ClientTimeout
+
+
 class AiohttpTransport:
     """One session, one pool of connections, for all accounts of a worker. Make it inside the loop.
 
@@ -47,6 +57,7 @@ class AiohttpTransport:
     """
 
     def __init__(self) -> None:
+        self._ready: WeakKeyDictionary[Target, _Ready] = WeakKeyDictionary()
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_mark_sent)
         self._tls = ssl.create_default_context()  # the system's CAs; SSL_CERT_FILE and SSL_CERT_DIR count
@@ -60,61 +71,47 @@ class AiohttpTransport:
             headers={"User-Agent": f"batch_infer/{__version__}"},
         )
 
-    async def post(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        *,
-        timeouts: Timeouts,
-        proxy: str | None,
-        max_bytes: int,
-    ) -> HttpReply:
+    async def post(self, target: Target, body: bytes, room: Room | None = None) -> HttpReply:
         """See `HttpTransport.post`."""
+        ready = self._ready.get(target)
+        if ready is None:
+            try:
+                ready = self._ready[target] = _make_ready(target)
+            except ValueError as error:
+                raise NotSent("connect", str(error), urlsplit(target.url).netloc) from error
         phase = _Phase()
-        target, proxy_url, proxy_headers = URL(url), *_split_proxy(proxy)
-        if proxy_headers and target.scheme == "http":  # no tunnel: the proxy reads the request itself
-            headers = {**headers, **proxy_headers}
-        with _translated(phase, target, proxy_url):
+        with _translated(phase, ready.url, ready.proxy):
             async with self._session.post(
-                target,
+                ready.url,
                 data=io.BytesIO(body) if len(body) > LARGE_BODY else body,
-                headers=headers,
+                headers=ready.headers,
                 allow_redirects=False,
-                proxy=proxy_url,
-                proxy_headers=proxy_headers,
-                timeout=aiohttp.ClientTimeout(
-                    total=timeouts.total, connect=timeouts.connect, sock_read=timeouts.read
-                ),
+                proxy=ready.proxy,
+                proxy_headers=ready.proxy_headers,
+                timeout=ready.timeout,
                 trace_request_ctx=phase,
             ) as response:
                 failpoint("call.sent")
-                content = await _read(response, max_bytes)
+                content = await _read(response, target.max_bytes, room)
         return HttpReply(response.status, {k.lower(): v for k, v in response.headers.items()}, content)
 
     async def probe(self, base_url: str, proxy: str | None, timeout_s: float) -> None:
-        """See `HttpTransport.probe`. With TLS and no proxy, the handshake is part of it."""
-        target, proxy_url, _ = URL(base_url), *_split_proxy(proxy)
-        peer = proxy_url or target
-        with _translated(_Phase(), target, proxy_url):
-            async with _dial(peer, self._tls if peer.scheme == "https" else None, timeout_s):
-                pass
+        """See `HttpTransport.probe`."""
+        await probe(base_url, proxy, timeout_s)
 
     async def close(self) -> None:
         """See `HttpTransport.close`."""
         await self._session.close()
 
 
-@contextlib.asynccontextmanager
-async def _dial(peer: URL, tls: ssl.SSLContext | None, timeout_s: float) -> AsyncIterator[None]:
-    async with asyncio.timeout(timeout_s):
-        _, writer = await asyncio.open_connection(
-            peer.host, peer.port, ssl=tls, happy_eyeballs_delay=0.25, limit=1024
-        )
-    try:
-        yield
-    finally:
-        writer.transport.abort()  # nothing is owed to the other side of a probe
+def _make_ready(target: Target) -> _Ready:
+    url, proxy, proxy_headers = URL(target.url), *_split_proxy(target.proxy)
+    headers = target.headers
+    if proxy_headers and url.scheme == "http":  # no tunnel: the proxy reads the request itself
+        headers = {**headers, **proxy_headers}
+    times = target.timeouts
+    timeout = aiohttp.ClientTimeout(total=times.total, connect=times.connect, sock_read=times.read)
+    return _Ready(url, headers, proxy, proxy_headers, timeout)
 
 
 async def _mark_sent(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
@@ -123,7 +120,7 @@ async def _mark_sent(_session: aiohttp.ClientSession, context: Any, _params: Any
         phase.sent = True
 
 
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, max_bytes: int, room: Room | None) -> bytes:
     """The decompressed body, whose size is bounded while it comes in."""
     parts: list[bytes] = []
     size = 0
@@ -131,6 +128,10 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         size += len(part)
         if size > max_bytes:
             raise SentFailed("response_too_large", f"the answer is larger than {max_bytes} bytes")
+        if size > LARGE and room is not None:
+            await room.take(len(part))
+        if size > LARGE and room is not None:
+            await room.take(len(part))
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -167,14 +168,8 @@ def _connect_reason(error: Exception) -> tuple[str, str]:
         return "tls", f"the certificate is not trusted: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
         return "tls", f"no TLS connection: {cause.reason or cause}"
-    number = getattr(cause, "errno", None)
-    if isinstance(cause, ConnectionRefusedError) or number == errno.ECONNREFUSED:
-        return "refused", "connection refused"
-    if number in _UNREACHABLE:
-        return "unreachable", str(getattr(cause, "strerror", None) or cause)
-    if number == errno.ETIMEDOUT:
-        return "connect_timeout", "no connection in time"
-    return "connect", str(getattr(cause, "strerror", None) or cause or type(error).__name__)
+    number = getattr(cause, "errno", None) or 0
+    return reason_of(number, str(getattr(cause, "strerror", None) or cause or type(error).__name__))
 
 
 def _sent_failed(error: Exception) -> SentFailed:

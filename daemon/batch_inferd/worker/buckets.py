@@ -1,0 +1,97 @@
+"""What a gate lets through a second: calls (RPM) and tokens (TPM). Times are the clock's monotonic ones."""
+
+from __future__ import annotations
+
+import math
+
+_CATCH_UP_S = 0.05  # several times what timers run late
+_TOKENS_CATCH_UP_S = 0.5
+_SLOW_LEARNING = 0.05  # the weight of one answer in what is known of the estimates
+
+
+class TokenBucket:
+    """Calls a second, as the time from which the next call is due (GCRA).
+
+    A rate of None is no limit, of 0 nothing at all. What timers run late is caught up with, at most
+    `_CATCH_UP_S` of it: so the rate is met, and an idle account never bursts.
+    """
+
+    def __init__(self) -> None:
+        self._rate: float | None = None
+        self._next = 0.0
+        self._last = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Calls a second."""
+        return self._rate
+
+    def set_rate(self, rate: float | None) -> None:
+        """Change the rate. The next call may become due earlier by it, not later."""
+        if rate and self._rate is not None and rate > self._rate:
+            self._next = min(self._next, self._last + 1 / rate)
+        self._rate = None if rate is None else max(0.0, rate)
+
+    def delay(self, now: float) -> float:
+        """Seconds until a call may be taken: 0.0 now, infinite while the rate is 0."""
+        if self._rate is None:
+            return 0.0
+        if not self._rate:
+            return math.inf
+        return self._next - now if self._next > now else 0.0
+
+    def take(self, now: float) -> None:
+        """Take one; call only when `delay` is 0.0."""
+        if self._rate:
+            self._last = now
+            self._next = max(self._next, now - _CATCH_UP_S) + 1 / self._rate
+
+
+class TokenDebt:
+    """Tokens a second, of which a call's number is only known when it has ended.
+
+    A call may begin while the bucket is not in debt. Its estimate is taken then, and replaced by what it
+    used when it ends. Estimates that turn out too high again and again (`max_tokens` is a bound, and seldom
+    reached) would keep the account far under its limit: what calls under way are believed to use is their
+    estimate times the share of it that earlier calls have used.
+    """
+
+    def __init__(self) -> None:
+        self._rate: float | None = None
+        self._next = 0.0  # when the settled calls are paid for
+        self._under_way = 0  # estimated tokens
+        self._share = 1.0  # used of the estimates, at most 1: learnt
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second."""
+        return self._rate
+
+    def set_rate(self, rate: float | None, now: float) -> None:
+        """Change the rate; a debt stays as many tokens as it was. None is no limit, 0 nothing at all."""
+        if rate and self._rate and self._next > now:
+            self._next = now + (self._next - now) * self._rate / rate
+        self._rate = None if rate is None else max(0.0, rate)
+
+    def delay(self, now: float) -> float:
+        """Seconds until a call may begin, if none ends before: 0.0 now, infinite while the rate is 0."""
+        if self._rate is None:
+            return 0.0
+        if not self._rate:
+            return math.inf
+        return max(0.0, self._next + self._under_way * self._share / self._rate - now)
+
+    def take(self, tokens: int, now: float) -> None:
+        """A call begins that is estimated to use `tokens`; call only when `delay` is 0.0."""
+        if self._rate:
+            earliest = now - _TOKENS_CATCH_UP_S - self._under_way * self._share / self._rate
+            self._next = max(self._next, earliest)
+        self._under_way += tokens
+
+    def settle(self, tokens: int, used: int | None) -> None:
+        """A call with this estimate ended, and used so many; None: unknown, the estimate stands."""
+        self._under_way -= tokens
+        if self._rate:
+            self._next += (tokens if used is None else used) / self._rate
+        if used and tokens:
+            self._share += _SLOW_LEARNING * (min(1.0, used / tokens) - self._share)
