@@ -67,7 +67,9 @@ class Task:
         size = min(self.chunk, self.left)
         self.left -= size
         number = len(self.leases) + 1
-        lease = SimpleNamespace(chunk=number, seat=worker, unstarted=size, first_line=self._line + 1)
+        lease = SimpleNamespace(
+            chunk=number, seat=worker, unstarted=size, first_line=self._line + 1, asked_to_end=""
+        )
         chunk: Any = SimpleNamespace(sending=True, lease=lease, task=self, taken=_taken)
         lines: Any = SimpleNamespace(offset=lambda _: 0, length=lambda _: self.length)
         self.leases[number] = lease
@@ -205,6 +207,6 @@ class Daemon:
     def _tell(worker: Worker, word: Any, hold_until: float | None) -> None:
         worker.gate.tell(
             word.slots, word.rate_per_s, hold_until, tokens=word.tokens_per_s, room=word.bytes,
-            whole=word.whole, cut=word.cut, word=word.word,
+            cut=word.cut, word=word.word,
         )  # fmt: skip
         worker.pump.wake()

@@ -158,3 +158,12 @@ def test_pin_refuses_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(source.InputError):
         source.pin(str(tmp_path / "fifo"))
+
+
+def test_blank_lines_without_end_fill_no_chunk(tmp_path):
+    blanks = cutter.CHUNK_BLANKS * 2 + 500
+    data = b'{"a":1}\n' + b"\n" * blanks + b'{"a":2}\n'
+    rows, _, _ = cut_all(tmp_path, data, per_chunk=1000)
+    assert sum(row.blank for row in rows) == blanks
+    assert sum(row.records for row in rows) == 2
+    assert max(row.blank for row in rows) < cutter.CHUNK_BLANKS + 1001

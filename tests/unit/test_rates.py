@@ -146,7 +146,10 @@ def test_a_share_moves_once_it_was_let_go():
 
 def test_weights_follow_priority_and_the_unsent_records():
     def task(priority: int, *leases: tuple[str, int]) -> Any:
-        made = [SimpleNamespace(seat=SimpleNamespace(name=name), unstarted=left) for name, left in leases]
+        made = [
+            SimpleNamespace(seat=SimpleNamespace(name=name), unstarted=left, asked_to_end="")
+            for name, left in leases
+        ]
         return SimpleNamespace(config={"config": {"priority": priority}}, leases=dict(enumerate(made)))
 
     huge, small = task(0, ("a", 200), ("b", 200), ("a", 50)), task(2, ("a", 7), ("b", 0))
@@ -194,3 +197,15 @@ def test_records_that_are_refused_do_not_put_the_brake_on():
     for second in range(10):
         brake.observe({"ok": 0, "failed": 50, "broken": 0}, 50.0, float(second) * EPOCH_S)
     assert brake.rate is None
+
+
+def test_a_debt_outlives_a_rate_of_nothing():
+    bucket = TokenDebt()
+    bucket.set_rate(1000.0, 0.0)
+    bucket.take(0, 0.0)
+    bucket.settle(0, 20_500)
+    bucket.set_rate(1.0, 0.0)
+    bucket.set_rate(0.0, 0.0)
+    bucket.settle(0, 1000)  # a call that ended meanwhile
+    bucket.set_rate(1000.0, 50.0)
+    assert bucket.delay(50.0) == pytest.approx(21.0)

@@ -25,8 +25,12 @@ def hang_up(mark_ms: int) -> int:
     """
     if not AVAILABLE:
         return 0
+    try:
+        names = os.listdir(_FDS)
+    except OSError:  # no descriptor is left to look with: the next sweep may have one
+        return 0
     found = 0
-    for name in os.listdir(_FDS):
+    for name in names:
         with contextlib.suppress(OSError, ValueError), _opened(int(name)) as sock:
             if sock.family not in _SOCKETS or sock.type != socket.SOCK_STREAM:
                 continue

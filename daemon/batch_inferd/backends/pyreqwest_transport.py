@@ -196,7 +196,7 @@ async def _read(response: Response, max_bytes: int, cancelled: _Cancelled, room:
     A length is only there when the body is not compressed, and then it is the body's.
     """
     length = response.get_header("content-length")
-    if length is not None:
+    if length is not None and length.isdecimal() and response.get_header("transfer-encoding") is None:
         size = int(length)
         if size > max_bytes:
             raise _too_large(max_bytes)
@@ -244,7 +244,7 @@ class _Headers(Mapping[str, str]):
             return default
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(self._map))
+        return (name for name in dict.fromkeys(self._map) if self.get(name) is not None)
 
     def __len__(self) -> int:
-        return self._map.keys_len()
+        return sum(1 for _ in self)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 CHUNK_BYTES = 64 * 1024 * 1024
+CHUNK_BLANKS = 100_000  # lines: whoever reads a chunk holds their numbers in memory
 _ZEROES: dict[str, Any] = {
     "answered": 0,
     "error": 0,
@@ -189,7 +190,7 @@ def _copy_slice(
             blank += len(finder.blanks(block, ends, at))
             lines += len(ends)
             at = ends[-1]
-            full = full or lines - blank >= most
+            full = full or lines - blank >= most or blank >= CHUNK_BLANKS
         if not full:
             finder.rest(block, at)
             open_line = at < len(block)

@@ -26,7 +26,6 @@ class Word(NamedTuple):
     rate_per_s: float | None
     tokens_per_s: float | None
     bytes: int
-    whole: bool
     cut: int
     word: int
 
@@ -58,7 +57,6 @@ class Account:
         self._requests_told, self._tokens_told = Quota("requests"), Quota("tokens")
         self._word = 0  # numbers what the workers are told
         self._backlogs: dict[str, int] = {}  # worker -> records that it could send, by its last report
-        self._wants: dict[str, int] = {}  # worker -> bytes of a record over its share
 
     def set_limits(self, limits: Iterable[Limits]) -> None:
         """The limits of the tasks that run: the strictest of each holds, divided by the daemons."""
@@ -107,8 +105,10 @@ class Account:
             self._control.begin(monotonic)
         else:
             demand = dict.fromkeys(workers, 1.0)
-        slots = self.slots.divide(self._control.bound(self.window, monotonic), workers, demand, self._word)
-        whole, room = self._limits.bytes, self._room(workers, demand)
+        window = min(self.window, self._control.bound(self._control.window, monotonic))
+        slots = self.slots.divide(window, workers, demand, self._word)
+        sends = {name: float(demand[name] > 0) for name in workers}
+        room = self._bytes.divide(self._limits.bytes, sends, self._word)
         rate, tokens = self.rate(monotonic), self.tokens(monotonic)
         rates = self._rates.divide(rate, demand, self._word) if rate is not None else {}
         token_rates = self._tokens.divide(tokens, demand, self._word) if tokens is not None else {}
@@ -119,7 +119,6 @@ class Account:
                 rates.get(name),
                 token_rates.get(name),
                 int(room[name]),
-                room[name] >= whole,
                 self._control.cuts,
                 self._word,
             )
@@ -129,23 +128,11 @@ class Account:
     def farewell(self, worker: str) -> Word | None:
         """What a worker that ends is told: its calls in flight may finish. None when it knows."""
         self._word += 1
-        if not self.slots.leave(worker, self._word):
+        shares = (self.slots, self._rates, self._tokens, self._bytes)
+        news = [share.leave(worker, self._word) for share in shares]
+        if not any(news):
             return None
-        for shares in (self._rates, self._tokens, self._bytes):
-            shares.leave(worker, self._word)
-        return Word(0, 0, 0.0, 0.0, 0, whole=False, cut=self._control.cuts, word=self._word)
-
-    def _room(self, workers: list[str], demand: Mapping[str, float]) -> dict[str, float]:
-        """Bytes in flight; all of them for a worker with a record over its share, one worker at a time."""
-        whole = float(self._limits.bytes)
-        senders = [name for name in workers if demand.get(name)] or workers
-        fair = whole / len(senders) if senders else whole
-        large = next((name for name in workers if self._wants.get(name, 0) > fair), None)
-        if large is not None:
-            due = {name: float(name == large) for name in workers}
-        else:
-            due = {name: float(name in senders) for name in workers}
-        return self._bytes.divide(whole, due, self._word)
+        return Word(0, 0, 0.0, 0.0, 0, cut=self._control.cuts, word=self._word)
 
     def gone(self, worker: str) -> None:
         """A worker has ended: its calls are over, its shares are free."""
@@ -154,7 +141,6 @@ class Account:
             shares.gone(worker)
         self._control.gone(worker)
         self._backlogs.pop(worker, None)
-        self._wants.pop(worker, None)
 
     def observe(self, worker: str, seen: Mapping[str, Any], wall: float, monotonic: float) -> None:
         """A worker's report on the account (deltas): see the worker's `Gate.report`."""
@@ -164,7 +150,6 @@ class Account:
         self._tokens.reported(worker, word)
         self._bytes.reported(worker, word, float(seen.get("bytes_in_flight", 0)))
         self._backlogs[worker] = int(seen.get("backlog", 0))
-        self._wants[worker] = int(seen.get("wants", 0))
         quota: dict[str, str] = seen.get("quota") or {}
         holds = [float(seen.get("retry_after") or 0.0)]
         if quota:

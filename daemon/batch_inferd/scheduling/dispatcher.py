@@ -224,7 +224,7 @@ class Dispatcher:
     async def _supply(self, seat: Seat, tasks: list[Task], share: int) -> None:
         wanted: list[tuple[Task, Any]] = []
         for task in tasks:
-            mine = [lease for lease in task.leases.values() if lease.seat is seat]
+            mine = [one for one in task.leases.values() if one.seat is seat and not one.asked_to_end]
             backlog = sum(lease.unstarted for lease in mine)
             held = len(mine)
             most = max(_MIN_LEASES, 2 * share)

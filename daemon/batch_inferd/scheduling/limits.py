@@ -68,7 +68,8 @@ def weights(tasks: Iterable[Task]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for task in tasks:
-        holders = {lease.seat.name for lease in task.leases.values() if lease.unstarted > 0}
+        leases = [lease for lease in task.leases.values() if lease.unstarted > 0 and not lease.asked_to_end]
+        holders = {lease.seat.name for lease in leases}
         for name in holders:
             found[name] = found.get(name, 0.0) + 2.0 ** _priority(task.config) / len(holders)
     return found

@@ -195,8 +195,8 @@ async def follow_test_service(task: Task, service: str) -> None:
     """The embedded service listens at `service` now: a new address becomes a new plan."""
     if task.resolved is not None and task.resolved.base_url != service:
         version = int(task.facts.get("plan_version", 1)) + 1
+        task.facts["plan_version"] = version  # before anything is awaited: no other plan may have this number
         await task.db.set_facts(plan_version=version)
-        task.facts["plan_version"] = version
         set_plan(task, replace(task.resolved, base_url=service))
         task.context.dispatcher.end_task(task, "abort")
         if task.batch is not None:

@@ -40,12 +40,12 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
     keys = {key for key, _, _ in changes}
     most = config["limits"]["max_concurrency"]
     after = stored | {"config": config, "max_concurrency": most}
+    if "priority" in keys:  # the number is taken before anything is awaited: no other plan may have it
+        task.facts["plan_version"] = int(task.facts.get("plan_version", 1)) + 1
     await asyncio.to_thread(folder.write_config, task.directory, after)
     failpoint("set.config_written")
     if "priority" in keys:
-        version = int(task.facts.get("plan_version", 1)) + 1
-        await task.db.set_facts(plan_version=version)
-        task.facts["plan_version"] = version
+        await task.db.set_facts(plan_version=task.facts["plan_version"])
     task.config = after
     if task.resolved is not None:
         changed = msgspec.structs.replace(
@@ -61,7 +61,7 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
     dispatcher = task.context.dispatcher
     if "priority" in keys:
         dispatcher.replan(task)
-    if "concurrency" in keys:
+    if "concurrency" in keys and task.running and task.batch is None:
         dispatcher.account(task.account).restart(config["execution"]["concurrency"])
     dispatcher.wake()
     task.changed()

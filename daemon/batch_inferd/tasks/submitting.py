@@ -132,10 +132,10 @@ async def mend(task: Task, prepared: Prepared) -> None:
     if prepared.config == task.config and prepared.account == task.account and task.plan is not None:
         return  # nothing is new: its chunks may stay where they are
     version = int(task.facts.get("plan_version", 1)) + 1
+    task.facts["plan_version"] = version  # before anything is awaited: no other plan may have this number
     await asyncio.to_thread(folder.write_config, task.directory, prepared.config)
     failpoint("mend.config_written")
     await task.db.set_facts(plan_version=version)
-    task.facts["plan_version"] = version
     task.config = prepared.config
     opening.set_plan(task, prepared.resolved)
     opening.open_log(task)

@@ -93,7 +93,6 @@ class Accounts:
             _number(params["hold_until"]),
             tokens=_number(params.get("tokens_per_s")),
             room=None if params.get("bytes") is None else int(params["bytes"]),
-            whole=bool(params.get("whole", True)),
             cut=int(params.get("cut", 0)),
             word=int(params.get("word", 0)),
         )

@@ -6,6 +6,7 @@ import math
 
 _CATCH_UP_S = 0.05  # several times what timers run late
 _TOKENS_CATCH_UP_S = 0.5
+_ROUNDING_S = 1e-6  # a wait of less would never be over by the clock
 _SLOW_LEARNING = 0.05  # the weight of one answer in what is known of the estimates
 
 
@@ -58,7 +59,8 @@ class TokenDebt:
 
     def __init__(self) -> None:
         self._rate: float | None = None
-        self._next = 0.0  # when the settled calls are paid for
+        self._debt = 0.0  # tokens of settled calls that were not paid for at `_at`; below 0: saved
+        self._at = 0.0
         self._under_way = 0  # estimated tokens
         self._share = 1.0  # used of the estimates, at most 1: learnt
 
@@ -69,9 +71,18 @@ class TokenDebt:
 
     def set_rate(self, rate: float | None, now: float) -> None:
         """Change the rate; a debt stays as many tokens as it was. None is no limit, 0 nothing at all."""
-        if rate and self._rate and self._next > now:
-            self._next = now + (self._next - now) * self._rate / rate
+        self._pay(now)
+        if rate is None:
+            self._debt = 0.0
+        elif self._rate is None:
+            self._debt = -rate * _TOKENS_CATCH_UP_S
         self._rate = None if rate is None else max(0.0, rate)
+
+    def _pay(self, now: float) -> None:
+        if self._rate:
+            saved = self._rate * _TOKENS_CATCH_UP_S + self._under_way * self._share
+            self._debt = max(self._debt - self._rate * (now - self._at), -saved)
+        self._at = now
 
     def delay(self, now: float) -> float:
         """Seconds until a call may begin, if none ends before: 0.0 now, infinite while the rate is 0."""
@@ -79,19 +90,19 @@ class TokenDebt:
             return 0.0
         if not self._rate:
             return math.inf
-        return max(0.0, self._next + self._under_way * self._share / self._rate - now)
+        owed = self._debt + self._under_way * self._share
+        wait = owed / self._rate - (now - self._at)
+        return wait if wait > _ROUNDING_S else 0.0
 
     def take(self, tokens: int, now: float) -> None:
         """A call begins that is estimated to use `tokens`; call only when `delay` is 0.0."""
-        if self._rate:
-            earliest = now - _TOKENS_CATCH_UP_S - self._under_way * self._share / self._rate
-            self._next = max(self._next, earliest)
+        self._pay(now)
         self._under_way += tokens
 
     def settle(self, tokens: int, used: int | None) -> None:
         """A call with this estimate ended, and used so many; None: unknown, the estimate stands."""
         self._under_way -= tokens
-        if self._rate:
-            self._next += (tokens if used is None else used) / self._rate
+        if self._rate is not None:
+            self._debt += tokens if used is None else used
         if used and tokens:
             self._share += _SLOW_LEARNING * (min(1.0, used / tokens) - self._share)

@@ -101,6 +101,8 @@ class ChunkJournal:
             self.append(b"".join([data for data, _ in lines]))
         except OSError as error:
             failed = error
+        except Exception as error:  # noqa: BLE001  whoever waits must learn of it
+            failed = OSError(None, f"internal error: {error!r}")
         for data, settle in lines:
             settle(at, failed)
             at += len(data)

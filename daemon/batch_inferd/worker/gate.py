@@ -52,8 +52,6 @@ class Gate:
         self.seen = Seen()
         self._clock = clock
         self._slots = 0  # until the daemon gives some
-        self._whole = True  # `bytes` is all that the account has
-        self._wants = 0  # bytes of a record that waits for more than this worker's share
         self._bucket = TokenBucket()
         self._tokens = TokenDebt()
         self._told_hold = 0.0  # the daemon's word, from all workers
@@ -75,7 +73,6 @@ class Gate:
         *,
         tokens: float | None = None,
         room: int | None = None,
-        whole: bool = True,
         cut: int = 0,
         word: int = 0,
     ) -> None:
@@ -91,7 +88,6 @@ class Gate:
         self._bucket.set_rate(rate)
         self._tokens.set_rate(tokens, now)
         self.bytes = BYTES_IN_FLIGHT if room is None else room
-        self._whole = whole
         if cut != self._cut:
             self._cut = cut
             self._slower_since = now
@@ -121,16 +117,8 @@ class Gate:
         return 0.0
 
     def room(self, length: int) -> bool:
-        """Whether a line of so many bytes fits; one over this worker's share goes alone.
-
-        With other workers on the account it waits until the daemon has given this one all their bytes.
-        """
-        if self.bytes_in_flight + length <= self.bytes:
-            return True
-        if self._whole and not self.bytes_in_flight:
-            return True
-        self._wants = length
-        return False
+        """Whether a line of so many bytes fits; one over this worker's share goes alone here."""
+        return self.bytes_in_flight + length <= self.bytes or not self.bytes_in_flight
 
     @property
     def slots(self) -> int:
@@ -143,7 +131,6 @@ class Gate:
         self._bucket.take(now)
         self._tokens.take(tokens, now)
         self.bytes_in_flight += record.length
-        self._wants = 0
         in_flight = self.in_flight = self.in_flight + 1
         seen = self.seen
         seen.sent += 1
@@ -232,7 +219,6 @@ class Gate:
             self._word,
             max(self.in_flight, self._slots),
             max(self.bytes_in_flight, self.bytes),
-            self._wants,
             backlog > 0,
         )
         if not self.seen.any and state == self._reported:
@@ -244,7 +230,6 @@ class Gate:
             "slots": self._slots,
             "in_flight": self.in_flight,
             "bytes_in_flight": self.bytes_in_flight,
-            "wants": self._wants,
             "backlog": backlog,
             "cut": self._cut,
             "word": self._word,

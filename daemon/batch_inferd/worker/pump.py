@@ -62,6 +62,7 @@ class Pump:
         self._lanes.discard(lane)
         if not lane.cancelled() and (error := lane.exception()) is not None:
             _log.error("a bug in a lane; the others go on", exc_info=error)
+            self.wake()
 
     async def _drive(self, gate: Gate, queue: TaskQueue, record: Record) -> None:
         lane = asyncio.current_task()

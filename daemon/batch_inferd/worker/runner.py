@@ -97,9 +97,12 @@ class Runner:
                 await self._follow(attempt, outcome)
         except OSError as error:
             self._not_recorded(record, error)
-        except Exception as error:  # noqa: BLE001  a bug must end in a pause that names it, not in a lost record
+        except BaseException as error:
+            # A bug must end in a pause that names it, not in a lost record.
             _log.exception("a bug: line %d of task %s", record.line, record.chunk.lease.task_id)
             self._not_recorded(record, OSError(None, f"internal error: {error!r}"))
+            if not isinstance(error, Exception):
+                raise
         finally:
             if settled:
                 held.free()
