@@ -1,4 +1,4 @@
-"""Groups: lines that come within milliseconds are one write, and fail together."""
+"""A lease's journal: what is recorded is in the kernel, and with `strict` on the disk."""
 
 from __future__ import annotations
 
@@ -25,51 +25,19 @@ def directory(tmp_path):
     made.close()
 
 
-@pytest.fixture
-def writes(monkeypatch):
-    found: list[bytes] = []
-    real = JournalWriter.append
-
-    def append(self, data):
-        found.append(data)
-        real(self, data)
-
-    monkeypatch.setattr(JournalWriter, "append", append)
-    return found
-
-
 def content(directory):
     return (directory.path / journal_name(1, LEASE)).read_bytes()
 
 
-def write_soon(journal, data):
-    """The offset, as a future that may fail."""
-    settled = asyncio.get_running_loop().create_future()
-
-    def settle(at, error):
-        if error is None:
-            settled.set_result(at)
-        else:
-            settled.set_exception(error)
-
-    journal.write_soon(data, settle)
-    return settled
-
-
-async def test_one_write_for_many_and_everybody_learns_where_his_line_stands(directory, writes):
+async def test_everybody_learns_where_his_line_stands(directory):
     journal = ChunkJournal(JournalWriter(directory, journal_name(1, LEASE)), WriteGuard(), strict=False)
     lines = [b"a" * n + b"\n" for n in range(1, 6)]
-    group = [write_soon(journal, line) for line in lines]
-    assert writes == []
+    first = await asyncio.gather(*(journal.commit(line) for line in lines[:3]))
     journal.append(b"alone\n")
-    at_once = await journal.commit(b"at once\n")
-    first = await asyncio.gather(*group)
-    second = await asyncio.gather(write_soon(journal, b"x\n"), write_soon(journal, b"yy\n"))
-    assert len(writes) == 4
+    second = await asyncio.gather(*(journal.commit(line) for line in lines[3:]))
     data = content(directory)
-    assert data == b"alone\nat once\n" + b"".join(lines) + b"x\nyy\n"
-    found = [at_once, *first, *second]
-    for at, line in zip(found, [b"at once\n", *lines, b"x\n", b"yy\n"], strict=True):
+    assert data == b"".join([*lines[:3], b"alone\n", *lines[3:]])
+    for at, line in zip([*first, *second], lines, strict=True):
         assert data[at : at + len(line)] == line
     assert journal.size == len(data)
     assert journal.checksum == zlib.crc32(data)
@@ -77,29 +45,42 @@ async def test_one_write_for_many_and_everybody_learns_where_his_line_stands(dir
     journal.close()
 
 
-async def test_what_is_large_or_much_does_not_wait(directory, writes):
+async def test_what_counts_is_in_the_kernel_and_a_turn_is_one_write(directory, monkeypatch):
+    writes: list[bytes] = []
+    real = JournalWriter.append
+
+    def append(self, data):
+        writes.append(data)
+        real(self, data)
+
+    monkeypatch.setattr(JournalWriter, "append", append)
     journal = ChunkJournal(JournalWriter(directory, journal_name(1, LEASE)), WriteGuard(), strict=False)
-    small = write_soon(journal, b"small\n")
-    large = write_soon(journal, b"l" * 100_000 + b"\n")
-    assert large.result() == 0
-    assert not small.done()
-    many = [write_soon(journal, b"m" * 60_000 + b"\n") for _ in range(9)]
-    assert small.result() == 100_001
-    assert all(one.done() for one in many)
-    assert [len(data) for data in writes] == [100_001, 6 + 9 * 60_001]
+    recorded: list[bytes] = []
+
+    async def record(line):
+        at = await journal.commit(line)
+        recorded.append(content(directory)[at : at + len(line)])
+
+    lines = [b"%d paid for\n" % n for n in range(20)]
+    await asyncio.gather(*map(record, lines))
+    assert recorded == lines
+    assert writes == [b"".join(lines)]
+    large = [b"m" * 60_000 + b"\n" for _ in range(9)]
+    await asyncio.gather(*map(record, large))
+    assert recorded[20:] == large
+    assert len(writes) > 2  # they did not all wait in memory
     await journal.settle()
     journal.close()
 
 
-async def test_a_write_that_fails_fails_for_all_of_its_group_only(directory, monkeypatch):
+async def test_a_write_that_fails_fails_for_all_of_its_turn_only(directory, monkeypatch):
     journal = ChunkJournal(JournalWriter(directory, journal_name(1, LEASE)), WriteGuard(), strict=False)
     await journal.commit(b"before\n")
     monkeypatch.setenv("BATCH_INFER_FS_FAULTS", f"write:chunk_={errno.ENOSPC}")
-    group = [write_soon(journal, b"lost\n") for _ in range(3)]
-    failed = await asyncio.gather(*group, return_exceptions=True)
+    failed = await asyncio.gather(*(journal.commit(b"lost\n") for _ in range(3)), return_exceptions=True)
     assert [getattr(error, "errno", None) for error in failed] == [errno.ENOSPC] * 3
     monkeypatch.delenv("BATCH_INFER_FS_FAULTS")
-    assert await write_soon(journal, b"after\n") == len(b"before\n")
+    assert await journal.commit(b"after\n") == len(b"before\n")
     assert content(directory) == b"before\nafter\n"
     await journal.settle()
     journal.close()

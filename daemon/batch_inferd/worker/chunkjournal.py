@@ -1,37 +1,29 @@
-"""A lease's journal as the event loop uses it: written in groups, and synced in a thread."""
+"""A lease's journal as the event loop uses it: written at once, and synced in a thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batch_inferd.journal.writer import JournalWriter
     from batch_inferd.worker.guard import WriteGuard
 
-# Where the line begins in the journal, or why it is not there.
-Settle = Callable[[int, OSError | None], None]
 
-_GROUP_S = 0.002
-_GROUP_BYTES = 512 * 1024
-_LARGE = 64 * 1024  # bytes
+_GROUP_BYTES = 256 * 1024  # more is written before the turn ends
 
 
 class ChunkJournal:
-    """Wraps a writer. Lines that come within milliseconds are written together.
-
-    Each write lets other threads have the interpreter, which costs more than the write itself.
-    """
+    """Wraps a writer. What is recorded in one turn of the loop is one write."""
 
     def __init__(self, writer: JournalWriter, guard: WriteGuard, strict: bool) -> None:
         self._writer = writer
         self._guard = guard
         self._strict = strict
         self._syncing: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting: list[tuple[bytes, Settle]] = []
+        self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._written: asyncio.Future[int] | None = None  # of those that wait
 
     @property
     def name(self) -> str:
@@ -58,54 +50,40 @@ class ChunkJournal:
         with self._guard:
             self._writer.append(data)
 
-    def write_soon(self, data: bytes, settle: Settle) -> None:
-        """Append a line with others that come within milliseconds; then `settle` is called.
-
-        It may be called before this returns. With an error nothing of the line is recorded.
-        """
-        if len(data) > _LARGE:  # it does not stay in memory to wait for others
-            self._write([(data, settle)])
-            return
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_GROUP_S, self._write_group)
-        self._waiting.append((data, settle))
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > _GROUP_BYTES:
-            self._write_group()
-
     async def commit(self, data: bytes) -> int:
-        """Append a line at once; returns its offset. Raises OSError: it does not count.
+        """Append a line with the others of this turn; returns its offset. Raises OSError: it does not count.
 
-        With `strict` it is on the disk when this returns.
+        With `strict` it is on the disk when this returns. Not to be cancelled: the others would be, too.
         """
-        at = self._writer.size
-        self.append(data)
+        before = self._waiting_bytes
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        written = self._written
+        if written is None:
+            loop = asyncio.get_running_loop()
+            written = self._written = loop.create_future()
+            loop.call_soon(self._write)
+        elif self._waiting_bytes > _GROUP_BYTES:
+            self._write()
+        at = await written + before
         if self._strict:
-            size = self._writer.size
-            while self._writer.size - self._writer.unsynced < size:
+            end = at + len(data)
+            while self._writer.size - self._writer.unsynced < end:
                 await self._sync_once()
         return at
 
-    def _write_group(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        waiting, self._waiting = self._waiting, []
-        self._waiting_bytes = 0
-        self._write(waiting)
-
-    def _write(self, lines: list[tuple[bytes, Settle]]) -> None:
+    def _write(self) -> None:
+        waiting, written = self._waiting, self._written
+        if written is None:
+            return
+        self._waiting, self._waiting_bytes, self._written = [], 0, None
         at = self._writer.size
-        failed: OSError | None = None
         try:
-            self.append(b"".join([data for data, _ in lines]))
-        except OSError as error:
-            failed = error
-        except Exception as error:  # noqa: BLE001  whoever waits must learn of it
-            failed = OSError(None, f"internal error: {error!r}")
-        for data, settle in lines:
-            settle(at, failed)
-            at += len(data)
+            self.append(b"".join(waiting))
+        except Exception as error:  # noqa: BLE001  each of them must learn of it
+            written.set_exception(error)
+        else:
+            written.set_result(at)
 
     async def sync(self) -> None:
         """Make what was appended before this call durable, or share a sync that runs. Raises OSError."""

@@ -80,18 +80,12 @@ class Runner:
         held = HeldAnswer(gate.answers)
         now = self._clock.monotonic()
         attempt = Attempt(gate, queue, record, prepared, queue.link, now, lane, held)
-        settled = True
         try:
             outcome = await self._call(attempt)
             if outcome is None:
                 pass
             elif outcome.verdict.action is Action.ANSWER:
-                self._came_through(attempt, outcome)
-                if prepared.plan.durability == "strict":
-                    await self._record_strictly(attempt, outcome)
-                else:
-                    self._record_soon(attempt, outcome)
-                    settled = False
+                await self._record(attempt, outcome)
             else:
                 self._hooks.wake()
                 await self._follow(attempt, outcome)
@@ -104,9 +98,8 @@ class Runner:
             if not isinstance(error, Exception):
                 raise
         finally:
-            if settled:
-                held.free()
-                self._hooks.settled(record)
+            held.free()
+            self._hooks.settled(record)
 
     def _not_recorded(self, record: Record, error: OSError) -> None:
         """Whatever came of the record does not count: the next lease does it again."""
@@ -115,9 +108,13 @@ class Runner:
         self._hooks.faulted(record.chunk, error)
 
     async def _call(self, attempt: Attempt) -> Outcome | None:
-        """The outcome of the call; None when the record is settled without one."""
+        """The outcome of the call; None when the record is settled without one.
+
+        Its slot is given back, but for an answer: that one keeps it until it is recorded.
+        """
         record, chunk = attempt.record, attempt.chunk
         used: int | None = 0
+        outcome: Outcome | None = None
         try:
             if chunk.given_up:
                 chunk.returned(record)
@@ -138,7 +135,8 @@ class Runner:
             self._cancelled(attempt)
             return None
         finally:
-            attempt.gate.returned(record, record.tokens, used)
+            if outcome is None or outcome.verdict.action is not Action.ANSWER:
+                attempt.gate.returned(record, record.tokens, used)
         attempt.custom_id = request.custom_id
         await self._end(attempt, Verdict(Action.END, "invalid_input", str(request)), None)
         return None
@@ -168,48 +166,26 @@ class Runner:
         if outcome.reply is not None and not seen.quota:
             seen.take_quota(outcome.reply.headers)
 
-    def _record_soon(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write the answer with others that come; the lane need not wait for that."""
-        record, chunk = attempt.record, attempt.chunk
-        line, rec = chunk.answer_line(record, attempt.prepared, attempt.custom_id, outcome)
-        size, ms, verdict = len(line), outcome.ms, outcome.verdict
+    async def _record(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Write the answer down, and give its slot back: a kill loses no more answers than there are slots.
 
-        def settle(at: int, error: OSError | None) -> None:
-            try:
-                if error is None:
-                    self._answered(attempt, verdict, at, size, rec, ms)
-                else:
-                    self._lost(record, error)
-                    self._not_recorded(record, error)
-            except Exception as bug:  # noqa: BLE001  the others of the group must be settled all the same
-                _log.exception("a bug: line %d of task %s", record.line, record.chunk.lease.task_id)
-                self._not_recorded(record, OSError(None, f"internal error: {bug!r}"))
-            finally:
-                attempt.held.free()
-                self._hooks.settled(record)
-
-        chunk.journal.write_soon(line, settle)
-
-    async def _record_strictly(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Return when the answer is on the disk. Raises OSError: it does not count."""
-        self._hooks.wake()  # the disk takes its time
-        line, rec = attempt.chunk.answer_line(attempt.record, attempt.prepared, attempt.custom_id, outcome)
+        With durability `strict` it is on the disk when this returns. Raises OSError: it does not count.
+        """
+        record, chunk, gate, verdict = attempt.record, attempt.chunk, attempt.gate, outcome.verdict
         try:
-            at = await attempt.chunk.journal.commit(line)
-        except OSError as error:
-            self._lost(attempt.record, error)
-            raise
-        self._answered(attempt, outcome.verdict, at, len(line), rec, outcome.ms)
-
-    def _answered(self, attempt: Attempt, verdict: Verdict, at: int, size: int, rec: int, ms: int) -> None:
-        record = attempt.record
-        record.chunk.answered(record, at, size, rec, ms, verdict.usage)
-        attempt.gate.answered(record)
+            self._came_through(attempt, outcome)
+            line, rec = chunk.answer_line(record, attempt.prepared, attempt.custom_id, outcome)
+            try:
+                at = await chunk.journal.commit(line)
+            except OSError as error:
+                self._tell("answer.lost", record, error=str(error))
+                raise
+        finally:
+            gate.returned(record, record.tokens, _used(outcome))
+        chunk.answered(record, at, len(line), rec, outcome.ms, verdict.usage)
+        gate.answered(record)
         if self._events.heard("record.answered"):
-            self._tell("record.answered", record, ms=ms, finish_reason=verdict.finish_reason)
-
-    def _lost(self, record: Record, error: OSError) -> None:
-        self._tell("answer.lost", record, error=str(error))
+            self._tell("record.answered", record, ms=outcome.ms, finish_reason=verdict.finish_reason)
 
     async def _end(self, attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
         await attempt.chunk.fail(attempt.record, attempt.prepared, attempt.custom_id, verdict, outcome)
