@@ -136,7 +136,7 @@ def run(job: Job, folder: Path, endpoint_pid: int) -> dict[str, Any]:
     The time is that of `batch_infer -pipeline … -wait`: the start of the client and the daemon, cutting,
     sending, the journals, merging and publishing are all in it.
     """
-    worker_cores = cores.measured() if job.one_core else set(cores.allowed())
+    worker_cores = cores.measured() if job.one_core else set[int]()
     cores.place(endpoint_pid, cores.others() if job.one_core else set(cores.allowed()))
     with place(folder) as work:
         work.configure(job.config())

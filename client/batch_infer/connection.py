@@ -19,7 +19,7 @@ from batch_infer.protocol.transport import Channel, connect
 from batch_infer.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batch_infer.protocol.beacon import Beacon
 
@@ -97,12 +97,42 @@ class Connection:
         try:
             return self._ask(method, params, frames.FRAME_CAP, deadline)
         except TimeoutError as error:
-            raise DaemonUnavailable(
-                Text(
-                    "the daemon did not answer {method} within {seconds} s",
-                    {"method": method, "seconds": f"{timeout:g}"},
-                )
-            ) from error
+            raise _unanswered(method, timeout) from error
+        except OSError as error:
+            raise _gone() from error
+
+    def call_long(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+        silence: float = CALL_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        """As `call`, for what may take hours: the daemon says now and then how far it is.
+
+        `tell` gets the params of each `working` notification. Hanging up ends the request. Raises
+        DaemonUnavailable when nothing was heard for `silence` seconds.
+        """
+        try:
+            call_id = self._send(method, params, frames.FRAME_CAP, time.monotonic() + silence)
+            heard = time.monotonic()
+            while True:
+                try:
+                    message = self._read(time.monotonic() + 1.0)  # pieces, as in `wait`
+                except TimeoutError:
+                    if time.monotonic() - heard >= silence:
+                        raise
+                    continue
+                heard = time.monotonic()
+                if message.get("method") == rpc.WORKING:
+                    if tell is not None:
+                        tell(message.get("params") or {})
+                    continue
+                answer = self._take(message, call_id)
+                if answer is not None:
+                    return _result(answer)
+        except TimeoutError as error:
+            raise _unanswered(method, silence) from error
         except OSError as error:
             raise _gone() from error
 
@@ -190,19 +220,18 @@ class Connection:
         self.protocol = int(answer.get("protocol", 0))
 
     def _ask(self, method: str, params: dict[str, Any] | None, cap: int, deadline: float) -> dict[str, Any]:
-        self._last_id += 1
-        call_id = self._last_id
-        data = frames.encode(rpc.request(call_id, method, params), cap)
-        self._channel.send(data, deadline - time.monotonic())
+        call_id = self._send(method, params, cap, deadline)
         while True:
             answer = self._take(self._read(deadline), call_id)
             if answer is not None:
-                break
-        if "error" in answer:
-            error = answer["error"]
-            raise from_wire(error if isinstance(error, dict) else {})
-        result = answer.get("result")
-        return result if isinstance(result, dict) else {}
+                return _result(answer)
+
+    def _send(self, method: str, params: dict[str, Any] | None, cap: int, deadline: float) -> int:
+        """Send a request; its id."""
+        self._last_id += 1
+        data = frames.encode(rpc.request(self._last_id, method, params), cap)
+        self._channel.send(data, deadline - time.monotonic())
+        return self._last_id
 
     def _take(self, message: dict[str, Any], call_id: int) -> dict[str, Any] | None:
         """The message, if it answers `call_id`; a notification is kept, another answer came too late."""
@@ -231,6 +260,24 @@ class Connection:
             if not part:
                 raise ConnectionResetError("the daemon closed the connection")
             self._buffer += part
+
+
+def _result(answer: dict[str, Any]) -> dict[str, Any]:
+    """What an answer brings. Raises the error that it tells."""
+    if "error" in answer:
+        error = answer["error"]
+        raise from_wire(error if isinstance(error, dict) else {})
+    result = answer.get("result")
+    return result if isinstance(result, dict) else {}
+
+
+def _unanswered(method: str, seconds: float) -> DaemonUnavailable:
+    return DaemonUnavailable(
+        Text(
+            "the daemon did not answer {method} within {seconds} s",
+            {"method": method, "seconds": f"{seconds:g}"},
+        )
+    )
 
 
 def _silent(pid: int, seconds: float) -> DaemonUnavailable:

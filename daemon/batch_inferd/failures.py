@@ -21,6 +21,13 @@ The class of a failure stands in the journals, in error records and in the logs.
     model               no such model                                       block the task; free
     credit              402, quota spent, a daily limit                     block the account; free
     invalid_input       the input line cannot be sent                       error record, nothing sent
+    image_missing       an image of the record does not exist               error record, nothing sent
+    image_invalid       it is no image, is broken, or not of a format       error record, nothing sent
+                        that is allowed
+    image_too_large     it has too many bytes or pixels, or the request     error record, nothing sent
+                        would with all its images
+    image_unreadable    it cannot be read                                   error record, nothing sent;
+                        because of the network, or just now                 retry
     cancelled           given up in flight by `-cancel` or by a shutdown    free
                         or with its batch, by others than us                retry
     expired             its batch ended before it was its turn              retry

@@ -17,8 +17,11 @@ OTHER_WAYS = {
 }
 
 
-# Those of batches have tests of their own.
-@pytest.mark.parametrize("name", sorted(n for n in FAILPOINTS - OTHER_WAYS if not n.startswith("batch.")))
+# These have tests of their own.
+ELSEWHERE = ("batch.", "spool.", "prepare.", "clean.", "repair.", "retry.carried")
+
+
+@pytest.mark.parametrize("name", sorted(n for n in FAILPOINTS - OTHER_WAYS if not n.startswith(ELSEWHERE)))
 def test_exit_once(workspace, service, tmp_path, name):
     fired = tmp_path / "fired"
     fired.mkdir()

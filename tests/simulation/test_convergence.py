@@ -61,6 +61,13 @@ class TestFollowing:
             assert service.rate(begin, end) >= ENOUGH * scale * 20, (begin, end)
         assert service.refused_share < REFUSED
 
+    def test_tokens_a_minute(self, workers):
+        bucket = Bucket(1_000_000, burst_s=5.0, of_tokens=True)
+        service = against(bucket, workers=workers, seed=1, seconds=360, changes=self.CHANGES)
+        for begin, end, scale in self.LOOKS:
+            assert service.token_rate(begin, end) >= ENOUGH * scale * 1_000_000 / 60, (begin, end)
+        assert service.refused_share < REFUSED
+
 
 def test_a_start_at_full_width_is_not_a_wave_of_refusals():
     service = against(Concurrency(10), workers=4, seed=3, seconds=10)

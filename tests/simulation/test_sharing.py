@@ -188,3 +188,20 @@ def test_bytes_in_flight_hold_over_all_workers_and_an_oversize_record_goes_alone
             flying,
             calls,
         )
+
+
+def test_a_small_rpm_holds_from_the_first_call_of_many_workers_on():
+    service = Service(Concurrency(10**6), 14)
+
+    async def scene() -> None:
+        daemon = Daemon(service, 8, Limits(64, 1024, rpm=12))
+        async with running(daemon):
+            await asyncio.sleep(20)  # the workers are told what holds before there is anything to send
+            daemon.add(Task("endless", ENDLESS))
+            await asyncio.sleep(180)
+
+    play(scene, 14)
+    begin = service.ok[0]
+    assert sum(at < begin + 4.9 for at in service.ok) == 1
+    assert in_any_minute(service.ok) <= 13  # 12, and one for what a timer runs late
+    assert service.rate(begin, begin + 180) >= 0.9 * 12 / 60

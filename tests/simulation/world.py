@@ -193,7 +193,7 @@ class Daemon:
         for worker in self.workers:
             word = words[worker.name]
             message = (word, self.account.hold_until if held else None)
-            content = (word._replace(word=0), message[1])
+            content = (word._replace(word=0, first_in_s=0.0), message[1])
             if self._told.get(worker.name) != content:
                 self._told[worker.name] = content
                 loop.call_later(_PIPE_S, self._tell, worker, *message)
@@ -207,6 +207,6 @@ class Daemon:
     def _tell(worker: Worker, word: Any, hold_until: float | None) -> None:
         worker.gate.tell(
             word.slots, word.rate_per_s, hold_until, tokens=word.tokens_per_s, room=word.bytes,
-            cut=word.cut, word=word.word,
+            first_in=word.first_in_s, charged=word.charged, cut=word.cut, word=word.word,
         )  # fmt: skip
         worker.pump.wake()

@@ -68,6 +68,7 @@ def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
         "identity": None,
         "outputs": "/ws/merged/demo",
         "input_path": "/ws/in.jsonl",
+        "preparing": None,
         "model": "test-model",
         "service": "http://127.0.0.1:1/v1",
         "log": "/ws/logs/demo_20260202_120000.log",
@@ -176,6 +177,7 @@ class FakePeer:
     pushes: Iterable[Any] = ()
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     closed: bool = False
+    told: Iterable[dict[str, Any]] = ()  # what is said while a long request is answered
     patience: dict[str, float] = field(default_factory=dict)
 
     def call(
@@ -187,6 +189,17 @@ class FakePeer:
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def call_long(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        for one in self.told:
+            if tell is not None:
+                tell(one)
+        return self.call(method, params)
 
     def subscribe(self, tasks: list[str] | None = None) -> Iterable[dict[str, Any]]:
         self.calls.append(("subscribe", {"tasks": tasks}))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_inferd.intake.analysis import SAMPLE, analyse
+from batch_inferd.intake.analysis import SAMPLE, about, analyse
 
 
 def test_a_whole_file(tmp_path):
@@ -34,3 +34,11 @@ def test_any_bytes(tmp_path_factory, data):
     path.write_bytes(data)
     found = analyse(str(path), len(data))
     assert found.records + max(0, found.blank) <= data.count(b"\n") + 1
+
+
+def test_a_source_is_described_by_what_it_shows():
+    assert about("folder", 3, []) == "folder, 3 records"
+    assert about("csv", None, ["a", "b"]) == "csv, records not counted, 2 columns: a, b"
+    many = about("parquet", 9, [f"c{n}" for n in range(60)])
+    assert many.startswith("parquet, 9 records, 60 columns: c0, c1, ")
+    assert many.endswith("c49 … 10 more")

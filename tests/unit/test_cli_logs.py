@@ -5,7 +5,7 @@ import json
 import pytest
 from cli_fakes import Cli, FakePeer, ended, not_there, summary
 
-from batch_infer.cli.log_files import newest_log, read_lines, rotated
+from batch_infer.cli.log_files import find_log, newest_log, read_lines, rotated
 from batch_infer.protocol.workspace import Workspace
 
 NAME = "demo_20260202_120000.log"
@@ -36,6 +36,26 @@ def test_the_newest_of_exactly_that_id(ws):
     assert newest_log(ws.logs, "demo") == ws.logs / NAME
     assert newest_log(ws.logs, "dem") is None
     assert newest_log(ws.root / "none", "demo") is None
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["{", "[]", "{}", '{"config": {"logging": 1}}', '{"config": {"logging": {"dir": null}}}'],
+)
+def test_without_another_folder_it_is_that_of_the_workspace(ws, kept):
+    write(ws, NAME, "")
+    (ws.chunks / "demo" / "config.json").write_text(kept)
+    assert find_log(ws, "demo") == ws.logs / NAME
+
+
+def test_in_the_folder_that_the_config_names(ws, tmp_path):
+    write(ws, NAME, "")
+    other = tmp_path / "other"
+    (ws.chunks / "demo" / "config.json").write_text(json.dumps({"config": {"logging": {"dir": str(other)}}}))
+    assert find_log(ws, "demo") == ws.logs / NAME, "nothing was written there yet"
+    other.mkdir()
+    (other / NAME).touch()
+    assert find_log(ws, "demo") == other / NAME
 
 
 def test_rotated_parts_come_first(ws):

@@ -87,7 +87,7 @@ def test_a_missing_task_id_has_one_message(line, said):
         ("--taskid=A", "there is no option --taskid", "did you mean -task-id?"),
         ("-mon", "there is no option -mon", "did you mean -monitor?"),
         ("-halp", "there is no option -halp", "did you mean -help?"),
-        ("-validate x", "there is no option -validate", "batch_infer -help shows all options"),
+        ("-zzz x", "there is no option -zzz", "batch_infer -help shows all options"),
         ("-f", "there is no option -f", "batch_infer -help shows all options"),
         ("---list", "there is no option ---list", "did you mean -list?"),
         ("in.jsonl", "nothing says what to do with 'in.jsonl'", "-pipeline FILE -task-id ID"),

@@ -37,11 +37,16 @@ from batch_infer.render.task_text import end_summary, next_steps, task_detail, t
         (numbers.size(1023), "1023 B"),
         (numbers.size(1536), "1.5 KiB"),
         (numbers.size(100 * 1024**3), "100.0 GiB"),
-        (numbers.cost(1.5), "1.5000"),
+        (numbers.money(1234.5, "USD"), "1,234.5000 USD"),
+        (numbers.money(0.0000153, "CNY"), "0.0000153 CNY"),
+        (numbers.money(0, ""), "0.0000"),
     ],
 )
 def test_numbers(shown, expected):
     assert shown == expected
+
+
+COST = {"currency": "USD", "spent": 0.5, "forecast": 1.2, "per_record": 0.00412, "unknown_records": 2}
 
 
 def test_width_counts_cells():
@@ -278,7 +283,7 @@ class TestLive:
         waiting = [
             {"code": "network", "text": Text("no route").to_wire(), "since": NOW - 3, "next_try": None}
         ]
-        task = summary(waiting=waiting, cost=0.5, quota={"x-ratelimit-remaining-tokens": "77"})
+        task = summary(waiting=waiting, cost=COST, quota={"x-ratelimit-remaining-tokens": "77"})
         chunks = [{"chunk": 1, "state": "done"}, {"chunk": 2, "state": "leased", "counts": {"input": 42}}]
         peer = FakePeer({"status": lambda _: {"chunks": chunks, "next": None}})
         view = self.live("demo")
@@ -291,7 +296,8 @@ class TestLive:
             "answered 120, errors 3",
             "64 in flight, at most 128 at once",
             "no route (for 0:00:03)",
-            "0.5000",
+            "0.5000 USD so far, about 1.2000 USD in all · 0.00412 USD a record",
+            "not in it: 2 answers without usage",
             "x-ratelimit-remaining-tokens: 77",
             "daemon 5% CPU, 1.0 KiB",
             "in work",

@@ -7,7 +7,15 @@ from cli_fakes import Cli, FakePeer, not_there, summary
 
 from batch_infer.cli.parser import parse
 from batch_infer.cli.request import Request
-from batch_infer.protocol.errors import ConfigError, TaskConflict, TaskIdError, UsageError
+from batch_infer.cli.settings import settings_params
+from batch_infer.protocol.errors import (
+    ConfigError,
+    DaemonUnavailable,
+    InternalError,
+    TaskConflict,
+    TaskIdError,
+    UsageError,
+)
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import Workspace
 from batch_infer.render.setting_text import runs
@@ -88,6 +96,19 @@ def test_what_changed_is_printed(ws):
     ]
 
 
+def test_a_folder_is_one_of_the_shell(ws, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changes = [{"key": "log_dir", "from": None, "to": "/x"}]
+    peer = FakePeer({"set_options": lambda params: changed(params, changes)})
+    cli = Cli(ws, [peer])
+    assert cli("-set", "demo", "log-dir=a/../b", "log_level=debug") == 0
+    sent = {"log_dir": str(tmp_path / "b"), "log_level": "debug"}
+    assert peer.asked("set_options") == [{"task_id": "demo", "settings": sent}]
+    assert cli.stdout == "task demo: log_dir logs of the workspace -> /x\n"
+    flags = parse(["-resume", "A", "-log-dir", "b", "-log-level", "debug"]).settings
+    assert settings_params(flags) == {"settings": sent}
+
+
 def test_in_chinese(ws):
     cli = Cli(ws, [FakePeer({"set_options": changed})], lang="zh")
     assert cli("-set", "demo", "rpm=null") == 0
@@ -135,6 +156,36 @@ def test_one_that_cannot_be_does_not_spare_the_others(ws):
         ("done", "task_conflict"),
         ("demo", None),
     ]
+
+
+def test_an_unexpected_error_of_one_spares_the_others_and_the_worst_code_counts(ws):
+    def answer(params):
+        if params["task_id"] == "broken":
+            return InternalError(Text("a bug"), hints=(Text("see the log"),))
+        if params["task_id"] == "gone":
+            return not_there(params)
+        return changed(params, CHANGES[:1])
+
+    for ids in (("demo", "broken", "gone", "other"), ("broken", "gone", "demo", "other")):
+        cli = Cli(ws, [FakePeer({"set_options": answer})])
+        assert cli("-set", *ids, "concurrency=128", "-json") == 4
+        found = {task["task_id"]: task["error"] for task in json.loads(cli.stdout)["tasks"]}
+        assert found == {"demo": None, "broken": "internal", "gone": "task_not_found", "other": None}
+        cli = Cli(ws, [FakePeer({"set_options": answer})])
+        assert cli("-set", *ids, "concurrency=128") == 4
+        assert [line.split(":")[0] for line in cli.stdout.splitlines()] == ["task demo", "task other"]
+        assert "error: task broken: a bug\nhint: see the log\n" in cli.stderr
+        assert "error: there is no task gone in /ws\n" in cli.stderr
+
+
+def test_a_daemon_that_ends_meanwhile_is_not_asked_again(ws):
+    answers = iter([changed({"settings": 1}, CHANGES[:1]), DaemonUnavailable(Text("it has ended"))])
+    peer = FakePeer({"set_options": lambda _: next(answers)})
+    cli = Cli(ws, [peer])
+    assert cli("-set", "demo", "other", "third", "concurrency=128", "-json") == 4
+    found = [(task["task_id"], task["error"]) for task in json.loads(cli.stdout)["tasks"]]
+    assert found == [("demo", None), ("other", "daemon_unavailable"), ("third", "daemon_unavailable")]
+    assert len(peer.calls) == 2
 
 
 def test_wrong_settings_end_it_with_all_problems(ws):

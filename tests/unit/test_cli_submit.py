@@ -62,7 +62,8 @@ def test_what_is_sent(ws):
         "env": {"KEY": "s3cret"},
         "proxy": {"http": "http://p:1", "no": "localhost"},
     }
-    assert peer.asked("config.variables") == [{"config": sent["config"], "path": sent["config_path"]}]
+    asked = {"config": sent["config"], "path": sent["config_path"], "input": sent["input"], "overrides": {}}
+    assert peer.asked("config.variables") == [asked]
     assert peer.closed
     assert "s3cret" not in cli.stdout + cli.stderr
 
@@ -111,7 +112,6 @@ def test_json_is_one_object(ws):
     [
         ("", "the name of the input file is empty"),
         ("none.jsonl", "the input {root}/none.jsonl does not exist"),
-        (".", "the input {root} is a folder"),
         ("/dev/null", "the input /dev/null is not a regular file"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from batch_infer.protocol.errors import ConfigError
 from batch_inferd.config.keys import CONFIG
 from batch_inferd.config.load import parse_config
-from batch_inferd.config.schema import Config, Execution, Limits, Timeout
+from batch_inferd.config.schema import Config, Execution, Images, Limits, Timeout
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -180,7 +180,8 @@ def test_the_example_runs_as_it_is_and_names_every_default() -> None:
     full = parse(head + "\n".join(lines))
     keys = {f"{home}.{name}" if home else name for name, home in CONFIG.places()}
     assert {key for key in keys if not key.startswith("model")} <= set(full.source.positions)
-    assert msgspec.structs.replace(full, source=seed.source) == seed
+    assert full.images == Images()  # that this section stands there counts
+    assert msgspec.structs.replace(full, source=seed.source, images=None) == seed
 
 
 def test_repr_shows_no_password() -> None:

@@ -44,6 +44,8 @@ def test_all_kinds_are_read():
             "processes": "2",
             "mode": "threading",
             "priority": "-3",
+            "log_dir": "/var/log/tasks",
+            "log_level": "debug",
         }
     )
     assert values == {
@@ -55,6 +57,8 @@ def test_all_kinds_are_read():
         "processes": 2,
         "mode": "threading",
         "priority": -3,
+        "log_dir": "/var/log/tasks",
+        "log_level": "debug",
     }
 
 
@@ -138,6 +142,8 @@ def stored(text="", **settings):
             "mode": st.sampled_from(("threading", "multiprocessing")),
             "processes": st.integers(1, 64),
             "priority": st.integers(-5, 5),
+            "log_dir": st.sampled_from(("/a b", "/日志", "/1", "rel")),
+            "log_level": st.sampled_from(("debug", "warning")),
         },
     )
 )
@@ -164,7 +170,7 @@ def test_what_follows_is_a_difference_too():
 
 
 def test_settings_do_not_make_another_task():
-    same = stored(processes="3", priority="2", concurrency="4")
+    same = stored(processes="3", priority="2", concurrency="4", log_dir="/x", log_level="debug")
     assert identity(same, "/in") == identity(stored(), "/in")
 
 

@@ -228,3 +228,48 @@ def test_waiting_for_the_end(daemon):
         assert connection.wait_closed(0.05) is False
         end.set()
         assert connection.wait_closed(20) is True
+
+
+def working(n):
+    return frames.encode(rpc.notification("working", {"done": n, "total": 9}))
+
+
+def test_a_long_request_is_heard_of_until_its_answer(daemon):
+    def script(client):
+        asked = read(client)
+        client.sendall(working(1) + progress(1) + working(4))
+        client.sendall(frames.encode(rpc.result(asked["id"], {"records": 9})))
+        until_closed(client)
+
+    told = []
+    with Connection.open(daemon(script), timeout=20) as connection:
+        assert connection.call_long("export", {"out": "x"}, told.append) == {"records": 9}
+        assert told == [{"done": 1, "total": 9}, {"done": 4, "total": 9}]
+        assert connection.wait(0) == {"jsonrpc": "2.0", "method": "progress", "params": {"n": 1}}
+
+
+def test_a_long_request_that_fails_falls_silent_or_loses_its_daemon(daemon):
+    def fails(client):
+        error = TaskNotFound(Text("there is no task A"))
+        client.sendall(working(1) + frames.encode(rpc.failure(read(client)["id"], error.to_wire())))
+        until_closed(client)
+
+    with Connection.open(daemon(fails), timeout=20) as connection, pytest.raises(TaskNotFound):
+        connection.call_long("export")
+
+    def falls_silent(client):
+        read(client)
+        client.sendall(working(1))
+        until_closed(client)
+
+    with (
+        Connection.open(daemon(falls_silent), timeout=20) as connection,
+        pytest.raises(DaemonUnavailable, match=r"did not answer export within 0\.2 s"),
+    ):
+        connection.call_long("export", silence=0.2)
+
+    def ends(client):
+        read(client)
+
+    with Connection.open(daemon(ends), timeout=20) as connection, pytest.raises(DaemonUnavailable):
+        connection.call_long("export")

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_infer.protocol.errors import ConfigError
 from batch_inferd import logs
 from batch_inferd.logs import redact, rotation
-from batch_inferd.logs.line import MESSAGE_CAP, format_line
+from batch_inferd.logs.folder import log_folder
+from batch_inferd.logs.line import MESSAGE_CAP, format_json, format_line
 from batch_inferd.logs.rotation import RotatingFile
 from batch_inferd.logs.tasklogs import TaskLogs
 from batch_inferd.logs.writer import LogWriter
@@ -216,6 +218,48 @@ class TestTheDaemonsLog:
         assert logging.getLogger().level == level
 
 
+class TestJson:
+    @given(st.text(max_size=60), st.none() | st.integers(0, 9))
+    def test_a_record_is_one_line_and_one_object(self, message, chunk):
+        line = format_json(0.5, logging.WARNING, message, process="worker[9]", task="甲", chunk=chunk)
+        assert line.splitlines() == [line]
+        record = json.loads(line)
+        assert record.pop("time").startswith(time.strftime("%Y-%m-%dT%H:%M:%S.500", time.localtime(0)))
+        assert record == {
+            "level": "warning",
+            "process": "worker[9]",
+            "task": "甲",
+            "chunk": chunk,
+            "message": message,
+        }
+
+    def test_a_long_message_is_cut(self):
+        message = json.loads(format_json(0.0, logging.INFO, "x" * 100_000, process="d[1]"))["message"]
+        assert message == "x" * MESSAGE_CAP + "… (100000 characters)"
+
+    def test_secrets_with_quotes_are_masked(self, directory, writer):
+        redact.register_secret('pass"word\\é')
+        tasks = TaskLogs(directory, writer)
+        tasks.open("t", CREATED, as_json=True)
+        tasks.log("t", logging.INFO, 2, 'it is pass"word\\é, no more')
+        assert writer.flush(5)
+        with open(tasks.path("t"), encoding="utf-8") as file:
+            assert json.loads(file.read())["message"] == "it is ***, no more"
+
+    def test_what_was_lost_is_an_object_too(self, directory):
+        small = LogWriter(cap=300)
+        tasks = TaskLogs(directory, small)
+        tasks.open("t", CREATED, as_json=True)
+        tasks.log("t", logging.INFO, None, "x" * 400)
+        tasks.log("t", logging.INFO, None, "short")
+        assert small.flush(5)
+        small.close()
+        with open(tasks.path("t"), encoding="utf-8") as file:
+            lost, short = [json.loads(line) for line in file]
+        assert (lost["level"], lost["task"], short["message"]) == ("warning", "t", "short")
+        assert "1 lines were lost here" in lost["message"]
+
+
 class TestTaskLogs:
     @pytest.fixture
     def tasks(self, directory, writer):
@@ -280,6 +324,25 @@ class TestTaskLogs:
             os.utime(directory / name, (0, 0))
         tasks.open("t", CREATED, keep_days=3)
         assert [path.name for path in directory.iterdir()] == ["t_2_20200101_000000.log"]
+
+    def test_another_folder(self, tasks, writer, directory, tmp_path):
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "t_20200101_000000.log").touch()
+        os.utime(other / "t_20200101_000000.log", (0, 0))
+        tasks.open("t", CREATED)
+        tasks.log("t", logging.INFO, None, "one")
+        first = tasks.path("t")
+        tasks.open("t", CREATED, directory=other, keep_days=3)
+        tasks.log("t", logging.INFO, None, "two")
+        assert writer.flush(5)
+        (moved,) = other.iterdir()
+        assert tasks.path("t") == str(moved)
+        assert moved.name == os.path.basename(first)
+        assert moved.read_text().endswith("two\n")
+        with open(first) as file:
+            assert [line.split(" chunk=- ")[1] for line in file] == ["one\n", f"the log goes on in {moved}\n"]
+        assert first not in open_files()
 
     def test_a_closed_file_is_let_go(self, tasks, writer):
         tasks.open("t", CREATED)
@@ -353,6 +416,8 @@ class TestRotation:
 
 class Disk:
     """In a RotatingFile's place: full, or stalled, as the test likes."""
+
+    remark = str
 
     def __init__(self):
         self.full = False
@@ -438,3 +503,22 @@ class TestTheWriter:
         writer.write(disk, "lone \ud800 surrogate")
         assert writer.flush(5)
         assert disk.data == b"lone \\ud800 surrogate\n"
+
+
+class TestFolder:
+    def test_it_is_made_for_the_owner_and_counts_from_the_base(self, tmp_path):
+        path = tmp_path / "a" / "日志"
+        assert log_folder("a/x/../日志", str(tmp_path)) == str(path)
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert log_folder(str(path), "/elsewhere") == str(path)
+
+    def test_what_is_no_folder_is_refused(self, tmp_path):
+        (tmp_path / "file").touch()
+        for name in ("file", "file/in"):
+            with pytest.raises(ConfigError, match="logs cannot be written to"):
+                log_folder(name, str(tmp_path))
+
+    def test_what_cannot_be_written_to_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+        with pytest.raises(ConfigError, match="Permission denied"):
+            log_folder("x", str(tmp_path))

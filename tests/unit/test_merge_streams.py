@@ -100,7 +100,7 @@ def test_the_report(task):
         "unread": None,
         "round": 0,
         "generation": 1,
-        "tokens": {"input": 9, "output": 8, "unknown": 1},
+        "tokens": {"input": 9, "cached": 0, "output": 8, "unknown": 1},
         "cost": None,
         "durations": {
             "started": T,

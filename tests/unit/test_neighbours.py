@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 from contextlib import contextmanager
 
+import pytest
 from worker_kit import ManualClock
 
 from batch_inferd.scheduling.account import Account
@@ -128,6 +130,45 @@ async def test_a_folder_of_somebody_else_is_said_and_costs_nothing_else(tmp_path
     assert "cannot be found" in caplog.text
     assert os.listdir(tmp_path / "elsewhere") == []
     await neighbours.close()
+
+
+_HUNG = """
+import asyncio, sys, threading
+from batch_inferd.scheduling import neighbours
+from batch_inferd.seams.clock import SystemClock
+hung = threading.Event()
+async def main():
+    import pathlib
+    one = neighbours.Neighbours(SystemClock(), lambda: None, pathlib.Path(sys.argv[1]))
+    if {method!r} == "leave":
+        one.use({{"abc"}})
+        await one._task
+    neighbours.Membership.{method} = lambda self: hung.wait()
+    one.use({{"abc", "def"}})
+    await one.close()
+asyncio.run(main())
+print("over")
+"""
+
+
+@pytest.mark.parametrize("method", ["look", "leave"])
+def test_a_disk_that_never_answers_does_not_keep_the_daemon(tmp_path, method):
+    done = subprocess.run(
+        [sys.executable, "-c", _HUNG.format(method=method), str(tmp_path)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+
+
+def test_a_disk_without_locks_gets_no_soft_ones(tmp_path, monkeypatch):
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr("filelock._unix.fcntl.flock", no_locks)
+    folder = tmp_path / "accounts" / "abc"
+    with pytest.raises(OSError, match="no locks here"):
+        Membership(folder).look()
+    assert list(folder.iterdir()) == []
 
 
 def test_explicit_limits_are_divided():

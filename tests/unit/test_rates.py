@@ -8,18 +8,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worker_kit import ManualClock
 
+from batch_inferd.scheduling.account import Account
 from batch_inferd.scheduling.brake import EPOCH_S, Brake
+from batch_inferd.scheduling.charges import Charges
 from batch_inferd.scheduling.limits import Limits, weights
 from batch_inferd.scheduling.ramp import FIRST, Ramp
 from batch_inferd.scheduling.shares import Shares
+from batch_inferd.scheduling.starts import Starts
 from batch_inferd.worker.buckets import TokenBucket, TokenDebt
+from batch_inferd.worker.gate import Gate
+from batch_inferd.worker.record import Record
 
 
 @given(st.floats(0.5, 500), st.lists(st.floats(0, 0.5), max_size=300))
 def test_a_bucket_never_gives_more_than_its_rate(rate, waits):
     bucket, now, taken = TokenBucket(), 100.0, []
-    bucket.set_rate(rate)
+    bucket.set_rate(rate, now)
     for wait in waits:
         now += wait
         while bucket.delay(now) == 0.0:
@@ -32,16 +38,16 @@ def test_a_bucket_never_gives_more_than_its_rate(rate, waits):
 
 def test_a_rate_of_nothing_lets_nothing_through():
     bucket, debt = TokenBucket(), TokenDebt()
-    bucket.set_rate(0.0)
+    bucket.set_rate(0.0, 0.0)
     debt.set_rate(0.0, 0.0)
     assert bucket.delay(5.0) == debt.delay(5.0) == float("inf")
 
 
 def test_a_faster_rate_is_felt_at_once():
     bucket = TokenBucket()
-    bucket.set_rate(0.01)
+    bucket.set_rate(0.01, 10.0)
     bucket.take(10.0)
-    bucket.set_rate(10.0)
+    bucket.set_rate(10.0, 10.0)
     assert bucket.delay(10.0) == pytest.approx(0.1)
 
 
@@ -209,3 +215,68 @@ def test_a_debt_outlives_a_rate_of_nothing():
     bucket.settle(0, 1000)  # a call that ended meanwhile
     bucket.set_rate(1000.0, 50.0)
     assert bucket.delay(50.0) == pytest.approx(21.0)
+
+
+def test_calls_of_a_worker_without_a_share_are_charged_to_those_who_have_one():
+    charges = Charges()
+    charges.owe(900.0)
+    assert charges.divide({"a": 0.0, "b": 20.0, "c": 10.0}, 30.0, NOW) == {"a": 0.0, "b": 600.0, "c": 300.0}
+    assert charges.divide({"a": 30.0, "b": 0.0, "c": 0.0}, 30.0, NOW) == {"a": 0.0, "b": 600.0, "c": 300.0}
+    charges.owe(900.0)
+    assert charges.divide({"a": 0.0}, 30.0, NOW + 1) == {"a": 0.0}  # nobody has a share: time pays
+    assert charges.divide({"a": 30.0}, 30.0, NOW + 11) == {"a": 570.0 + 300.0}
+
+
+def test_tokens_used_without_a_share_hold_the_account_back():
+    """A worker's only call ends when its share is with another one already."""
+    account, clock = Account("acc"), ManualClock()
+    gates = {name: Gate("acc", clock) for name in "ab"}
+    lone: Any = SimpleNamespace(length=400, strikes=0)
+
+    def round_of(**weights: float) -> None:
+        account.set_limits([Limits(64, 64, tpm=6000.0)])
+        for _ in range(3):  # heard, answered, and given on
+            for name, word in account.divide(list(gates), weights, clock.time).items():
+                gates[name].tell(
+                    word.slots, word.rate_per_s, None, tokens=word.tokens_per_s, room=word.bytes,
+                    first_in=word.first_in_s, charged=word.charged, cut=word.cut, word=word.word,
+                )  # fmt: skip
+            for name, gate in gates.items():
+                if (report := gate.report()) is not None:
+                    account.observe(name, report, clock.now(), clock.time)
+
+    round_of(a=1.0)
+    gates["a"].sent(Record(lone, 1, 0, 400), 100)
+    round_of(b=1.0)
+    assert gates["b"].delay(clock.time) == 0.0
+    gates["a"].returned(Record(lone, 1, 0, 400), 100, 5050)
+    round_of(b=1.0)
+    assert gates["b"].delay(clock.time) == pytest.approx(50.0, abs=1.0)  # at 100 tokens a second
+    clock.time += 51.0
+    assert gates["b"].delay(clock.time) == 0.0
+
+
+def test_first_calls_are_spaced_by_the_whole_rate():
+    starts, rates = Starts(), dict.fromkeys("abc", 0.1)
+    assert starts.waits(rates, 0.3, NOW) == pytest.approx({"a": 0.0, "b": 1 / 0.3, "c": 2 / 0.3})
+    assert starts.waits(rates, 0.3, NOW + 60) == {}
+    assert starts.waits(rates | {"d": 0.1}, 0.4, NOW + 61) == pytest.approx({"d": 2.5})
+    starts.waits(dict.fromkeys("abcd", 0.0), 0.4, NOW + 62)
+    assert starts.waits({"b": 0.4}, 0.4, NOW + 63) == pytest.approx({"b": 3.0})  # after the first of "d"
+    starts.waits({}, None, NOW + 64)
+    assert starts.waits({"b": 0.4}, 0.4, NOW + 90) == {"b": 0.0}
+
+
+def test_a_first_call_waits_as_told_or_an_interval():
+    bucket = TokenBucket()
+    bucket.set_rate(0.1, NOW, 7.0)
+    assert bucket.delay(NOW) == pytest.approx(7.0)
+    bucket.set_rate(0.5, NOW + 1)  # the others have ended
+    assert bucket.delay(NOW + 1) == pytest.approx(1.0)
+    bucket.take(NOW + 2)
+    assert bucket.delay(NOW + 2) == pytest.approx(2.0)
+    bucket.set_rate(0.1, NOW + 3)
+    assert bucket.delay(NOW + 3) == pytest.approx(9.0)
+    bucket.set_rate(0.0, NOW + 4)
+    bucket.set_rate(0.1, NOW + 5, 4.0)
+    assert bucket.delay(NOW + 5) == pytest.approx(4.0)

@@ -112,3 +112,32 @@ def test_all_come_through_and_no_more_is_held_than_the_limit_and_one_answer(answ
         return most
 
     assert asyncio.run(read_all()) <= limit + max(sum(parts) for parts in answers)
+
+
+def test_where_answers_are_large_a_call_needs_room_for_its_answer():
+    room = gate(16 * MB)
+    for _ in range(100):
+        room.answers.learn(5 * MB)
+    assert room.answers.expected > 5 * MB
+    assert room.room(1000)  # one always goes
+    room.bytes_in_flight += 12 * MB
+    assert not room.room(1000)
+    for _ in range(100):
+        room.answers.learn(500)
+    assert room.answers.expected == 0
+    assert room.room(1000)
+    room.answers.learn(60 * 1024)  # not large
+    assert room.answers.expected == 0
+
+
+async def test_what_was_reserved_need_not_be_waited_for():
+    room = gate(8 * MB)
+    first, second = HeldAnswer(room.answers, 4 * MB), HeldAnswer(room.answers, 4 * MB)
+    room.bytes_in_flight = 8 * MB  # of the calls
+    await first.take(3 * MB)
+    await second.take(4 * MB)
+    await first.take(MB)
+    assert room.bytes_in_flight == 8 * MB
+    first.free()
+    second.free()
+    assert room.bytes_in_flight == 8 * MB

@@ -56,6 +56,7 @@ def test_two_hundred_records(service, worker, folder):
     assert sealed["counts"] == {
         "input": 200, "blank": 0, "answered": 200, "error": 0, "missing": 0, "retries": 0, "throttled": 0,
         "in_flight": 0, "waiting": 0, "unstarted": 0, "tokens_unknown": 0,
+        "tokens_cached": 0, "batch_in": 0, "batch_out": 0, "batch_cached": 0,
         "tokens_in": service.summary().billed_in, "tokens_out": service.summary().billed_out,
     }  # fmt: skip
     assert sealed["bytes"] == (folder.path / sealed["journal"]).stat().st_size

@@ -46,7 +46,7 @@ def test_backoff_doubles_to_its_cap(failures):
 
 def test_a_bucket_gives_its_rate_and_no_burst():
     bucket = TokenBucket()
-    bucket.set_rate(10.0)
+    bucket.set_rate(10.0, 0.0)
     taken, now = 0, 0.0
     while now < 10.0:
         delay = bucket.delay(now)

@@ -82,7 +82,7 @@ def _values(flag: Flag, explicit: str | None, rest: list[str]) -> list[str | Non
             raise UsageError(Text("{flag} takes no value", {"flag": f"-{flag.name}"}))
         return [None]
     values: list[str | None] = [] if explicit is None else [explicit]
-    wanted = len(values) + len(rest) if flag.value is Value.MANY else 1
+    wanted = len(values) + len(rest) if flag.value.is_list else 1
     while rest and len(values) < wanted and not is_flag_like(rest[0]):
         values.append(rest.pop(0))
     return values or [""]

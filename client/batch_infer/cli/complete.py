@@ -74,7 +74,7 @@ def _open_flag(words: Sequence[str]) -> Flag | None:
             verb = last if last is not None and last.is_verb else verb
             continue
         taker = last or verb
-        if taker is not None and taker.value is not Value.MANY:
+        if taker is not None and not taker.value.is_list:
             last = None
             verb = None if taker is verb else verb
     return last or verb

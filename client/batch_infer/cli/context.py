@@ -27,6 +27,14 @@ class Peer(Protocol):
         Raises BatchInferError: what the daemon says, or DaemonUnavailable.
         """
 
+    def call_long(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """As `call`, for what may take hours; `tell` is given what the daemon says meanwhile."""
+
     def subscribe(self, tasks: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The states of tasks (None: of all), then each change. Raises DaemonUnavailable when it ends."""
 

@@ -1,19 +1,35 @@
 """Reading a task's log: `logs/<task-id>_YYYYMMDD_HHMMSS.log`, and `.1`, `.2` … that it was rotated to.
 
+It stands in another folder where the config that is kept with the task says so.
+
 The file is opened anew for each look: on Windows, a reader that keeps it open would stop its rotation.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from batch_infer.protocol.workspace import Workspace
 
 _BLOCK = 64 * 1024
+
+
+def find_log(workspace: Workspace, task_id: str) -> Path | None:
+    """The log of the task, else of the newest task of that id; None when there is none."""
+    try:
+        kept = json.loads((workspace.chunks / task_id / "config.json").read_bytes())
+        named = kept["config"]["logging"].get("dir")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        named = None  # it is gone, damaged, or of an earlier version
+    elsewhere = newest_log(Path(named), task_id) if isinstance(named, str) else None
+    return elsewhere or newest_log(workspace.logs, task_id)
 
 
 def newest_log(logs: Path, task_id: str) -> Path | None:

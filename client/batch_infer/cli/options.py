@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from batch_infer.protocol.exports import ENCODINGS, FORMATS
+from batch_infer.protocol.shapes import SHAPES
 from batch_infer.protocol.text import Text
 
 
@@ -19,6 +21,17 @@ class Value(Enum):
     ONE = "one value"
     OPTIONAL = "a value or nothing"
     MANY = "one value or more"
+    ANY = "values or nothing"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether several may follow."""
+        return self in (Value.MANY, Value.ANY)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether the flag may stand alone though it takes values."""
+        return self in (Value.OPTIONAL, Value.ANY)
 
 
 class Completes(Enum):
@@ -52,6 +65,7 @@ class Flag(NamedTuple):
             Value.ONE: f" {self.metavar}",
             Value.OPTIONAL: f" [{self.metavar}]",
             Value.MANY: f" {self.metavar}…",
+            Value.ANY: f" [{self.metavar}…]",
         }
         return f"-{self.name}{shape[self.value]}"
 
@@ -66,22 +80,29 @@ SETTINGS = (
     "processes",
     "mode",
     "priority",
+    "log_dir",
+    "log_level",
 )
+LEVELS = ("debug", "info", "warning", "error")
+RETRIED = ("failed", "missing")
 DAEMON_ACTIONS = ("start", "run", "stop", "status")
 SHELLS = ("bash", "zsh", "fish")
 
 _SUBMIT = Text("Submit a task")
 _WATCH = Text("Watch")
 _STEER = Text("Steer")
+_DATA = Text("Inputs, outputs and money")
 _PROGRAM = Text("The daemon and the program")
 _COMMON = Text("With other options")
-GROUPS = (_SUBMIT, _WATCH, _STEER, _PROGRAM, _COMMON)
+GROUPS = (_SUBMIT, _WATCH, _STEER, _DATA, _PROGRAM, _COMMON)
+
+_READING = ("pipeline", "prepare", "estimate")  # verbs that read an input
 
 FLAGS: tuple[Flag, ...] = (
     Flag(
         "pipeline",
         _SUBMIT,
-        Text("run the JSON lines of the file INPUT; the same command goes on with an unfinished task"),
+        Text("run INPUT: a file, a table, a folder, s3:// or -; the same command goes on with its task"),
         Value.ONE,
         "INPUT",
         is_verb=True,
@@ -99,10 +120,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "config",
         _SUBMIT,
-        Text("the config file; config.yaml in the workspace when absent (also with -resume, -doctor)"),
+        Text("the config file; config.yaml in the workspace when absent (also with -resume, -prepare …)"),
         Value.ONE,
         "FILE",
-        goes_with=("pipeline", "resume", "doctor"),
+        goes_with=("pipeline", "resume", "prepare", "estimate", "doctor"),
         completes=Completes.FILES,
     ),
     Flag(
@@ -139,6 +160,24 @@ FLAGS: tuple[Flag, ...] = (
         goes_with=("pipeline", "resume"),
     ),
     Flag(
+        "log-dir",
+        _SUBMIT,
+        Text("the folder of the task's log, in place of logging.dir (also with -resume)"),
+        Value.ONE,
+        "DIR",
+        goes_with=("pipeline", "resume"),
+        completes=Completes.FOLDERS,
+    ),
+    Flag(
+        "log-level",
+        _SUBMIT,
+        Text("debug, info, warning or error, in place of logging.level (also with -resume)"),
+        Value.ONE,
+        "LEVEL",
+        goes_with=("pipeline", "resume"),
+        choices=LEVELS,
+    ),
+    Flag(
         "wait",
         _SUBMIT,
         Text("stay until the task ends, then print a summary (also with -retry)"),
@@ -149,6 +188,12 @@ FLAGS: tuple[Flag, ...] = (
         _SUBMIT,
         Text("as -wait, and show the progress (also with -retry; -logs -follow shows new lines)"),
         goes_with=("pipeline", "retry", "logs"),
+    ),
+    Flag(
+        "cleanup",
+        _SUBMIT,
+        Text("remove the task of that ID first, with all its answers, if it has ended; asks as -clean does"),
+        goes_with=("pipeline",),
     ),
     Flag(
         "monitor",
@@ -211,7 +256,7 @@ FLAGS: tuple[Flag, ...] = (
         _STEER,
         Text(
             "change tasks while they run; KEY is concurrency, max_concurrency, rpm, tpm, bytes_in_flight, "
-            "processes, mode or priority"
+            "processes, mode, priority, log_dir or log_level"
         ),
         Value.MANY,
         "ID KEY=VALUE",
@@ -235,6 +280,210 @@ FLAGS: tuple[Flag, ...] = (
         Value.MANY,
         "LIST",
         goes_with=("retry",),
+    ),
+    Flag(
+        "only",
+        _STEER,
+        Text("with -retry: only the records that failed, or only those that nothing came for"),
+        Value.ONE,
+        "WORD",
+        goes_with=("retry",),
+        choices=RETRIED,
+    ),
+    Flag(
+        "rows",
+        _STEER,
+        Text("with -retry: only the records that FILE names, a row number from 0 or a custom_id a line"),
+        Value.ONE,
+        "FILE",
+        goes_with=("retry",),
+        completes=Completes.FILES,
+    ),
+    Flag(
+        "clean",
+        _STEER,
+        Text("remove tasks that have ended, all of them or some, with all their answers; asks first"),
+        Value.ANY,
+        "ID",
+        is_verb=True,
+        completes=Completes.TASKS,
+    ),
+    Flag("keep-latest", _STEER, Text("with -clean: keep the newest of them"), goes_with=("clean",)),
+    Flag(
+        "yes",
+        _STEER,
+        Text("with -clean and -cleanup: do not ask"),
+        goes_with=("clean", "pipeline"),
+    ),
+    Flag(
+        "prepare",
+        _DATA,
+        Text("write the requests of INPUT, images and all, to the file of -out; goes on where it was ended"),
+        Value.ONE,
+        "INPUT",
+        is_verb=True,
+        completes=Completes.FILES,
+    ),
+    Flag(
+        "model",
+        _DATA,
+        Text("the model, in place of model.name"),
+        Value.ONE,
+        "NAME",
+        goes_with=_READING,
+    ),
+    Flag(
+        "batch-size",
+        _DATA,
+        Text("records a chunk, in place of lines_per_chunk"),
+        Value.ONE,
+        "N",
+        goes_with=("pipeline",),
+    ),
+    Flag(
+        "start-row",
+        _DATA,
+        Text("the first row that is taken, from 0"),
+        Value.ONE,
+        "N",
+        goes_with=_READING,
+    ),
+    Flag(
+        "end-row",
+        _DATA,
+        Text("the first row that is not taken any more"),
+        Value.ONE,
+        "N",
+        goes_with=_READING,
+    ),
+    Flag(
+        "prompt",
+        _DATA,
+        Text("what to ask of each row, image or topic; a column's name in braces stands for its text"),
+        Value.ONE,
+        "TEXT",
+        goes_with=_READING,
+    ),
+    Flag(
+        "images",
+        _DATA,
+        Text("the folder that the images of a table are relative to"),
+        Value.ONE,
+        "DIR",
+        goes_with=_READING,
+        completes=Completes.FOLDERS,
+    ),
+    Flag(
+        "topic",
+        _DATA,
+        Text("topics to run the prompt over, in place of an INPUT"),
+        Value.MANY,
+        "TEXT",
+        goes_with=_READING,
+    ),
+    Flag(
+        "iterations",
+        _DATA,
+        Text("how often each row or topic is asked about"),
+        Value.ONE,
+        "N",
+        goes_with=_READING,
+    ),
+    Flag(
+        "done",
+        _DATA,
+        Text("an earlier output: what it answers is left out"),
+        Value.ONE,
+        "FILE",
+        goes_with=_READING,
+        completes=Completes.FILES,
+    ),
+    Flag(
+        "export",
+        _DATA,
+        Text("write the records of tasks that have ended, in the order of the input, to the file of -out"),
+        Value.MANY,
+        "ID",
+        is_verb=True,
+        completes=Completes.TASKS,
+    ),
+    Flag(
+        "out",
+        _DATA,
+        Text("with -export and -prepare: the file to write"),
+        Value.ONE,
+        "FILE",
+        goes_with=("export", "prepare"),
+        completes=Completes.FILES,
+    ),
+    Flag(
+        "shape",
+        _DATA,
+        Text("with -prepare: openai (when absent), bedrock, or plain: as a task's own input"),
+        Value.ONE,
+        "SHAPE",
+        goes_with=("prepare",),
+        choices=SHAPES,
+    ),
+    Flag(
+        "format",
+        _DATA,
+        Text("with -export: jsonl, qa, csv, tsv, parquet or json; by the name of FILE when absent"),
+        Value.ONE,
+        "FORMAT",
+        goes_with=("export",),
+        choices=tuple(FORMATS),
+    ),
+    Flag(
+        "encoding",
+        _DATA,
+        Text("with -export: utf-8-sig (csv has it when absent: for Excel), utf-8 or gb18030"),
+        Value.ONE,
+        "NAME",
+        goes_with=("export",),
+        choices=ENCODINGS,
+    ),
+    Flag(
+        "validate",
+        _DATA,
+        Text("check the outputs of a task, of all that have ended, or any output file"),
+        Value.OPTIONAL,
+        "ID or FILE",
+        is_verb=True,
+        completes=Completes.TASKS,
+    ),
+    Flag(
+        "repair",
+        _DATA,
+        Text("with -validate: rebuild what is damaged from the journals, and keep a backup of it"),
+        goes_with=("validate",),
+    ),
+    Flag(
+        "schema",
+        _DATA,
+        Text("with -validate: the JSON Schema that the answers have to follow"),
+        Value.ONE,
+        "FILE",
+        goes_with=("validate",),
+        completes=Completes.FILES,
+    ),
+    Flag(
+        "estimate",
+        _DATA,
+        Text("say what INPUT would cost with the config: records, tokens, batches, time; sends nothing"),
+        Value.ONE,
+        "INPUT",
+        is_verb=True,
+        completes=Completes.FILES,
+    ),
+    Flag(
+        "cost",
+        _DATA,
+        Text("show what a task, or all tasks, have cost: by model, by day, by task, and in total"),
+        Value.OPTIONAL,
+        "ID",
+        is_verb=True,
+        completes=Completes.TASKS,
     ),
     Flag(
         "daemon",
@@ -285,6 +534,12 @@ FLAGS: tuple[Flag, ...] = (
             "resume",
             "set",
             "retry",
+            "clean",
+            "validate",
+            "prepare",
+            "export",
+            "estimate",
+            "cost",
             "daemon",
             "doctor",
             "version",

@@ -12,6 +12,8 @@ from batch_infer.cli.chunk_ranges import is_list_like, parse_ranges
 from batch_infer.cli.options import BY_NAME, FLAGS, VERBS, Completes, Flag, Value
 from batch_infer.cli.request import Request
 from batch_infer.cli.settings import FLAGS as SETTING_FLAGS
+from batch_infer.cli.sources import FLAGS as OVERRIDE_FLAGS
+from batch_infer.cli.sources import TOPICS
 from batch_infer.protocol.errors import TaskIdError, UsageError
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import check_task_id
@@ -44,11 +46,23 @@ def parse(arguments: Sequence[str]) -> Request:
         verb.name,
         workspace=_filled(values, "workspace"),
         config=_filled(values, "config"),
+        out=_filled(values, "out"),
+        format=_filled(values, "format"),
+        encoding=_filled(values, "encoding"),
         wait=values["wait"],
         follow=values["follow"],
         once=values["once"],
         as_json=values["json"],
         settings=_settings(values),
+        overrides=_overrides(values),
+        shape=_filled(values, "shape"),
+        only=_word(values, "only"),
+        rows=_filled(values, "rows"),
+        repair=values["repair"],
+        schema=_filled(values, "schema"),
+        keep_latest=values["keep_latest"],
+        yes=values["yes"],
+        cleanup=values["cleanup"],
     )
     if verb.choices:
         return request._replace(choice=_chosen(verb, own))
@@ -56,11 +70,13 @@ def parse(arguments: Sequence[str]) -> Request:
         task_id = values["task_id"] or ""
         if not task_id:
             raise _no_task_id('-task-id "my_task"')
-        return request._replace(input=own[0] if own else "", ids=(task_id,))
+        return request._replace(input=_input(own, values), ids=(task_id,))
+    if verb.name in ("prepare", "estimate"):
+        return request._replace(input=_input(own, values))
     if verb.name == "set":
         own, settings = _without_settings(own)
         request = request._replace(settings=settings)
-    if verb.completes is Completes.TASKS and verb.value is not Value.OPTIONAL and not own:
+    if verb.completes is Completes.TASKS and not verb.value.may_be_empty and not own:
         raise _no_task_id(verb.usage)
     if verb.name == "set" and not request.settings:
         raise _no_value(verb)
@@ -80,7 +96,7 @@ def _parse_by_click(arguments: list[str]) -> dict[str, Any]:
         click.Option(
             [f"-{flag.name}", f"--{flag.name}", _ident(flag)],
             is_flag=True if flag.value is Value.NONE else None,
-            multiple=flag.value is Value.MANY,
+            multiple=flag.value.is_list,
             type=None if flag.value is Value.NONE else click.STRING,
         )
         for flag in FLAGS
@@ -152,7 +168,7 @@ def _check_goes_with(flag: Flag, verb: Flag) -> None:
 def _own_values(verb: Flag, value: Any, words: list[str]) -> list[str]:
     """The verb's own values. A loose word goes to a verb that lacks one, or that takes many."""
     own = [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, str) and v]
-    if verb.value is Value.MANY:
+    if verb.value.is_list:
         return own + words
     if verb.value is not Value.NONE and not own and value is not None:
         own, words = words[:1], words[1:]
@@ -163,16 +179,40 @@ def _own_values(verb: Flag, value: Any, words: list[str]) -> list[str]:
 
 def _filled(values: dict[str, Any], name: str) -> str | None:
     """A value that must not be empty where its flag stands."""
-    value = values[name]
+    value = values[_ident(BY_NAME[name])]
     if value == "":
         raise _no_value(BY_NAME[name])
     return None if value is None else str(value)
+
+
+def _word(values: dict[str, Any], name: str) -> str | None:
+    """A value that must be one of the flag's words."""
+    return None if values[name] is None else _chosen(BY_NAME[name], list(filter(None, [values[name]])))
 
 
 def _settings(values: dict[str, Any]) -> tuple[str, ...]:
     """The flags that stand for keys of the config, as `-set` takes them."""
     given = ((name, _filled(values, name)) for name in SETTING_FLAGS)
     return tuple(f"{name}={value}" for name, value in given if value is not None)
+
+
+def _overrides(values: dict[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The flags that stand for other keys of the config, with their values."""
+    found = []
+    for name in OVERRIDE_FLAGS:
+        flag = BY_NAME[name]
+        given = values[_ident(flag)]
+        words = tuple(given) if flag.value is Value.MANY else () if given is None else (given,)
+        if any(not word for word in words):
+            raise _no_value(flag)
+        if words:
+            found.append((name, words))
+    return tuple(found)
+
+
+def _input(own: list[str], values: dict[str, Any]) -> str:
+    """The verb's input; topics on the command line need no other."""
+    return own[0] if own else TOPICS if values["topic"] else ""
 
 
 def _without_settings(words: list[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -14,6 +14,8 @@ from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import CONFIG_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from batch_infer.cli.context import Context, Peer
 
 CONFIG_MAX_BYTES = 256 * 1024
@@ -101,13 +103,16 @@ def _how_to_make(path: Path) -> Text:
     return Text("put these lines into it for a first try:\n{lines}", {"lines": MINIMAL_CONFIG})
 
 
-def config_params(context: Context, peer: Peer, path: Path, data: bytes) -> dict[str, Any]:
+def config_params(
+    context: Context, peer: Peer, path: Path, data: bytes | None, asked: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The part of a request that carries a config: its bytes, and the values of the variables it names.
 
-    Asks the daemon which those are, and prints warnings about where they were found.
+    Asks the daemon which those are, and prints warnings about where they were found. `asked` are the
+    `input` and the `overrides` of the request, where it has some. Without `data` there is no config.
     """
-    encoded = base64.b64encode(data).decode("ascii")
-    answer = peer.call(rpc.CONFIG_VARIABLES, {"config": encoded, "path": str(path)})
+    encoded = None if data is None else base64.b64encode(data).decode("ascii")
+    answer = peer.call(rpc.CONFIG_VARIABLES, {"config": encoded, "path": str(path), **(asked or {})})
     for warning in answer.get("warnings", ()):
         context.console.warning(Text.from_wire(warning))
     folders = (path.parent, context.workspace.root)

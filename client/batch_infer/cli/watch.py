@@ -63,7 +63,7 @@ def watch(
             pass  # lost; what to do stands below
         finally:
             peer.close()
-        peer = _again(context, view, losses)
+        peer = again(context, view, losses)
         view.notice(Text("connected again"))
 
 
@@ -89,8 +89,8 @@ def _take(tasks: dict[str, Summary], changed: Sequence[Summary], ids: Sequence[s
             raise TaskNotFound(Text("the task {id} is gone: its folder was removed", {"id": task["task_id"]}))
 
 
-def _again(context: Context, view: View, losses: list[float]) -> Peer:
-    """A new connection after one was lost.
+def again(context: Context, view: View, losses: list[float]) -> Peer:
+    """A new connection after one was lost; `losses` keeps when that happened.
 
     A daemon that crashed is started again. One that a person stopped is not: that is for a person to
     do, and for a while it is waited for.

@@ -9,6 +9,7 @@ A conversation, as it stands on the wire:
    change.
 4. The client sends requests, each with an id of its own; answers carry that id, in any order.
 5. After `subscribe`, the daemon pushes `progress` notifications: the latest state wins, none queue up.
+   A request that may take long is answered at its end; until then it pushes `working` notifications.
 6. Either side closes. Nothing that was accepted depends on the connection.
 """
 
@@ -34,8 +35,15 @@ RETRY = "retry"
 SET_OPTIONS = "set_options"
 SUBMISSIONS = "submissions"
 DOCTOR = "doctor"
+VALIDATE = "validate"
+CLEAN = "clean"
+ESTIMATE = "estimate"
+COST = "cost"
+EXPORT = "export"
+PREPARE = "prepare"
 
 PROGRESS = "progress"  # a notification
+WORKING = "working"  # a notification while a long request is answered: {"done", "total"}
 
 # Requests that an incompatible client may still make.
 FROZEN = frozenset({DAEMON_STATUS, DAEMON_STOP})

@@ -12,6 +12,7 @@ from batch_infer.protocol.text import Text
 
 TASK_ID_MAX_BYTES = 128
 CONFIG_NAME = "config.yaml"
+PIPED_PREFIX = ".stdin-"  # in chunks/: what came through a pipe, until it is a task's
 # Windows keeps these names for devices, with any extension; a workspace may be shared with it.
 _DEVICE_NAMES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}

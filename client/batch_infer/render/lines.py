@@ -122,6 +122,9 @@ class ProgressLines(_Plain):
         ):
             if n:
                 parts.append(text.render(lang))
+        spent = (task.get("cost") or {}).get("spent")
+        if spent:
+            parts.append(numbers.money(spent, (task.get("cost") or {}).get("currency", "")))
         for fact, shown in (
             (Text("batches: {what}"), batches(task, lang)),
             (Text("answers: {what}"), paths(task, lang)),

@@ -52,9 +52,12 @@ def size(number: float) -> str:
     return f"{number:.0f} {_SIZES[step]}" if step == 0 else f"{number:.1f} {_SIZES[step]}"
 
 
-def cost(amount: float) -> str:
-    """An amount in the currency of the service's prices."""
-    return f"{amount:,.4f}"
+def money(amount: float, currency: str) -> str:
+    """`1,234.5600 USD`; small amounts have as many digits as they need: `0.0000153 USD`."""
+    digits = 4
+    if 0 < abs(amount) < 0.01:
+        digits = min(8, 2 - math.floor(math.log10(abs(amount))))
+    return f"{amount:,.{digits}f} {currency}".rstrip()
 
 
 def moment(unix: float) -> str:

@@ -32,6 +32,8 @@ def change_words(task_id: str, changes: Iterable[dict[str, Any]], lang: str) -> 
 
 def setting(key: str, value: Any, lang: str) -> str:
     """One value: sizes in their units, no limit in words."""
+    if key == "log_dir" and value is None:
+        return Text("logs of the workspace").render(lang)
     if value is None:
         return Text("no limit").render(lang)
     if key == "bytes_in_flight":

@@ -62,6 +62,49 @@ class Execution(TypedDict):
     bytes_in_flight: int
 
 
+class Cost(TypedDict, total=False):
+    """What a task has cost, in `currency`; None is what is not known."""
+
+    currency: str
+    spent: float | None
+    input: float | None  # of it
+    output: float | None
+    batch: float | None  # of it: what batches brought
+    online: float | None
+    unknown_records: int  # answers without usage: they are in none of these sums
+    per_record: float | None
+    forecast: float | None  # of the whole task, while it is not at its end
+    prices: dict[str, Any]
+
+
+class Range(TypedDict):
+    """What a task may cost; `most`: every answer is as long as it may be. `input` is the input alone."""
+
+    expected: float
+    most: float
+    input: float
+
+
+class Estimate(TypedDict):
+    """What a task may come to; see docs/costs.md."""
+
+    input: str
+    service: str
+    model: str
+    backend: str
+    records: int
+    bytes: int
+    exact: bool
+    read: int
+    tokens: dict[str, Any]
+    batches: int | None
+    duration_s: dict[str, float | None]
+    currency: str | None
+    cost: dict[str, Range | None]
+    prices: dict[str, Any] | None
+    notes: list[Any]
+
+
 class Summary(TypedDict, total=False):
     """One task. Times are seconds since 1970, bytes are bytes of the input."""
 
@@ -74,7 +117,7 @@ class Summary(TypedDict, total=False):
     retries: int
     rate_per_s: float
     eta_s: float | None
-    cost: float | None
+    cost: Cost | None
     backend: str
     uuid: str
     round: int
@@ -101,6 +144,7 @@ class Summary(TypedDict, total=False):
     identity: bool | None
     outputs: str
     input_path: str
+    preparing: dict[str, int | None] | None  # of a source whose records are being written: see docs/cli.md
     model: str
     service: str
     log: str
@@ -115,6 +159,7 @@ class Chunk(TypedDict, total=False):
     state: str
     counts: Counts
     retries: int
+    cost: float | None
 
 
 class Submission(TypedDict, total=False):
@@ -141,6 +186,7 @@ class Submission(TypedDict, total=False):
     round: int
     url: str
     model: str
+    cost: float | None
 
 
 class Worker(TypedDict, total=False):

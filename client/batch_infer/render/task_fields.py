@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_infer.protocol.text import Text
 from batch_infer.render import numbers
 from batch_infer.render.batch_text import batches, paths
+from batch_infer.render.cost_text import task_cost
 from batch_infer.render.setting_text import runs
 from batch_infer.render.states import name, time_left
 
@@ -120,14 +121,14 @@ def fields(task: Summary, lang: str, now: float) -> list[Field]:
     """Everything about a task but its state and progress, as (label, value); what is unknown is absent."""
     states = chunk_states(task, lang)
     quota = task.get("quota") or {}
-    cost = task.get("cost")
     rows: list[tuple[Text, str]] = [
+        (Text("input written"), _written(task, lang)),
         (Text("records"), records(task, lang)),
         (Text("chunks"), states),
         (Text("batches"), batches(task, lang)),
         (Text("answers"), paths(task, lang)),
         (Text("tokens"), tokens(task, lang)),
-        (Text("cost"), "" if cost is None else numbers.cost(cost)),
+        (Text("cost"), task_cost(task.get("cost"), lang)),
         (Text("requests"), _requests(task, lang)),
         (Text("runs"), runs(task, lang)),
         (Text("input read"), _input_read(task, lang)),
@@ -146,6 +147,19 @@ def _shared(task: Summary, lang: str) -> str:
     if others == 1:
         return Text("shared with 1 other daemon").render(lang)
     return Text("shared with {n} other daemons", {"n": others}).render(lang)
+
+
+def _written(task: Summary, lang: str) -> str:
+    """How far a source is, whose records are written into the task's folder first."""
+    found = task.get("preparing")
+    if not found:
+        return ""
+    values = {key: numbers.count(found.get(key) or 0) for key in ("written", "skipped", "total")}
+    text = Text("{written} of {total} records", values) if found.get("total") else None
+    shown = (text or Text("{written} records", values)).render(lang)
+    if found.get("skipped"):
+        shown += Text(", ").render(lang) + Text("{skipped} answered already", values).render(lang)
+    return shown
 
 
 def _input_read(task: Summary, lang: str) -> str:

@@ -4,6 +4,8 @@ Two kinds of lines are read. Our own: `{"messages": […]}` under the configured
 goes into the body. And OpenAI batch lines: `{"custom_id", "method", "url", "body"}`. The config's
 defaults come first, the record's own fields win, then the profile renames and omits what its service
 does not know. Numbers, escapes and white space inside the values arrive at the service byte for byte.
+
+A line with `$error` stands for a record that could not be made of its source: it says why.
 """
 
 from __future__ import annotations
@@ -28,14 +30,23 @@ _URL_OF_ENDPOINT = {endpoint: url for url, endpoint in ENDPOINT_OF_URL.items()}
 
 _Raw = bytes | memoryview | msgspec.Raw
 _SHORT_NAME = 64
+_ERROR = "$error"
+# The classes that `$error` may name; any other one is invalid_input.
+_LINE_CLASSES = frozenset(
+    {"invalid_input", "too_large", "image_missing", "image_invalid", "image_too_large", "image_unreadable"}
+)
 
 
 class InvalidLine(ValueError):  # noqa: N818  said of the line
-    """The line cannot be sent. `custom_id` is a JSON string: the user's where it could be read."""
+    """The line cannot be sent. `custom_id` is a JSON string: the user's where it could be read.
 
-    def __init__(self, message: str, custom_id: bytes) -> None:
+    `cls` is the class of the failure.
+    """
+
+    def __init__(self, message: str, custom_id: bytes, cls: str = "invalid_input") -> None:
         super().__init__(message)
         self.custom_id = custom_id
+        self.cls = cls
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -70,7 +81,8 @@ class BodyBuilder:
         chat = self._defaults.get("chat", {})
         self._opening = _join(chat)[:-1] + (b"," if chat else b"")
         # A line with one of these fields is more than conversation and fields of its own.
-        self._special = {"body", "model", "messages", *chat, *plan.omit, *plan.rename} - {plan.messages_key}
+        special = {"body", "model", "messages", _ERROR, *chat, *plan.omit, *plan.rename}
+        self._special = special - {plan.messages_key}
 
     def _encode_defaults(self, fields: dict[str, object]) -> dict[str, _Raw]:
         return self._named({name: msgspec.json.encode(value) for name, value in fields.items()})
@@ -118,6 +130,8 @@ class BodyBuilder:
         except rawjson.InvalidJson as error:
             raise InvalidLine(str(error), fallback) from error
         custom_id = _custom_id(fields.pop("custom_id", None), fallback)
+        if _ERROR in fields:
+            raise _told(fields[_ERROR], custom_id)
         try:
             if "body" in fields and ("url" in fields or self._plan.messages_key not in fields):
                 endpoint, own = self._batch_line(fields)
@@ -168,6 +182,17 @@ def custom_id_of(line: bytes, number: int) -> bytes:
         return _custom_id(fields.get("custom_id"), fallback)
     except rawjson.InvalidJson:
         return fallback
+
+
+def _told(raw: _Raw, custom_id: bytes) -> InvalidLine:
+    """What a line's `$error` says: `{"class": …, "message": …}`."""
+    try:
+        told = rawjson.loads(bytes(raw))
+    except rawjson.InvalidJson as error:
+        return InvalidLine(str(error), custom_id)
+    told = told if isinstance(told, dict) else {"message": told}
+    cls = str(told.get("class"))
+    return InvalidLine(str(told.get("message")), custom_id, cls if cls in _LINE_CLASSES else "invalid_input")
 
 
 def _custom_id(raw: _Raw | None, fallback: bytes) -> bytes:

@@ -29,6 +29,7 @@ class Prepared:
 
     def __init__(self, plan: RequestPlan) -> None:
         self.plan = plan
+        self.images = plan.images
         self.builder = BodyBuilder(plan)
         self.redactor = Redactor(plan)
         query = f"?{urlencode(plan.query)}" if plan.query else ""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from batch_inferd.backends.batch.api import BatchApi  # noqa: TC001  msgspec reads it when it decodes
+from batch_inferd.images.plan import ImagePlan  # noqa: TC001  as above
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -57,4 +58,5 @@ class RequestPlan(msgspec.Struct, frozen=True):
     max_response_bytes: int
     durability: str  # "normal": synced within a second; "strict": each answer
     batch: BatchPlan | None = None  # None: every record is an online call
+    images: ImagePlan | None = None  # None: references of images are sent as they stand
     priority: int = 0  # -5 to 5; each step up doubles the task's share of its account

@@ -40,6 +40,9 @@ KEEPALIVE_S = 4.0
 _UNACKNOWLEDGED_MS = 120_000
 _MARKS = 100_000
 _SWEEP_S = 0.5
+# Bytes of an answer's body that are read with its head: most answers are shorter, and come in one go. More
+# would be held by each call that waits for room.
+_AHEAD = 4096
 # How long the loop leaves the interpreter to pyreqwest's thread after a turn in which calls were sent.
 _REST_S = 0.0002
 # The timer of the whole call runs from its first moment. Were it to ring while connecting, nobody could
@@ -106,7 +109,8 @@ class PyreqwestTransport:
             self._rest_due = True
             asyncio.get_running_loop().call_soon(self._rest)
         try:
-            async with pool.client.post(pool.url).body_bytes(body).build_streamed() as response:
+            request = pool.client.post(pool.url).body_bytes(body).streamed_read_buffer_limit(_AHEAD)
+            async with request.build_streamed() as response:
                 answered = True
                 cancelled.check()
                 failpoint("call.sent")
@@ -211,25 +215,28 @@ async def _read(response: Response, max_bytes: int, cancelled: _Cancelled, room:
 
     A length is only there when the body is not compressed, and then it is the body's.
     """
+    taken = 0
     length = response.get_header("content-length")
     if length is not None and length.isdecimal() and response.get_header("transfer-encoding") is None:
         size = int(length)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        if size > LARGE and room is not None:
+        if size <= LARGE:
+            whole = await response.bytes()
+            cancelled.check()
+            return whole.to_bytes()
+        if room is not None:
             await room.take(size)
-        whole = await response.bytes()
-        cancelled.check()
-        return whole.to_bytes()
+            taken = size
     parts: list[bytes] = []
     size = 0
-    reader = response.body_reader
+    reader = response.body_reader  # a large body as one would be held by pyreqwest for some time
     while (part := await reader.read_chunk()) is not None:
         cancelled.check()
         size += len(part)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        if size > LARGE and room is not None:
+        if size > max(LARGE, taken) and room is not None:
             await room.take(len(part))
         parts.append(part.to_bytes())
     return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -22,10 +22,14 @@ _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens as the service counted them; None where it did not say."""
+    """Tokens as the service counted them; None where it did not say.
+
+    `tokens_cached` of `tokens_in` came from the service's cache, and may cost less.
+    """
 
     tokens_in: int | None
     tokens_out: int | None
+    tokens_cached: int | None = None
 
 
 class ErrorInfo(NamedTuple):
@@ -64,13 +68,27 @@ class _Counts(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
+    prompt_tokens_details: msgspec.Raw = msgspec.Raw(b"")
+    input_tokens_details: msgspec.Raw = msgspec.Raw(b"")  # of the responses API
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _UsualCounts(msgspec.Struct, gc=False):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: int | None = None
 
 
 class _Usual(msgspec.Struct):
     """What nearly all answers are; what is not of this shape is read by `_Envelope`."""
 
     choices: list[_Choice]
-    usage: _Counts | None = None
+    usage: _UsualCounts | None = None
     error: None = None
 
 
@@ -78,6 +96,7 @@ _usual = msgspec.json.Decoder(_Usual).decode
 _envelope = msgspec.json.Decoder(_Envelope)
 _choices = msgspec.json.Decoder(list[_Choice])
 _counts = msgspec.json.Decoder(_Counts)
+_details = msgspec.json.Decoder(_Details)
 
 
 def read_body(body: bytes) -> Body:
@@ -120,7 +139,16 @@ def _read_usual(body: bytes) -> Body | None:
         return None
     if not found.choices or check_extent(body) is not None:
         return None
-    return Body(True, None, _usage(found.usage), found.choices[0].finish_reason)
+    counts = found.usage
+    if counts is None:
+        return Body(True, None, Usage(None, None), found.choices[0].finish_reason)
+    details, cached = counts.prompt_tokens_details, counts.prompt_cache_hit_tokens
+    if details is not None and cached is None:
+        cached = details.cached_tokens
+    if cached is not None:
+        cached = min(max(0, cached), counts.prompt_tokens)
+    usage = Usage(counts.prompt_tokens, counts.completion_tokens, cached)
+    return Body(True, None, usage, found.choices[0].finish_reason)
 
 
 def read_error(body: bytes) -> ErrorInfo:
@@ -209,7 +237,23 @@ def _usage(counts: _Counts | None) -> Usage:
     tokens_out = counts.output_tokens if counts.completion_tokens is None else counts.completion_tokens
     if tokens_in is not None and tokens_out is None and counts.total_tokens == tokens_in:
         tokens_out = 0  # embeddings put nothing out and leave the field away
-    return Usage(tokens_in, tokens_out)
+    cached = _cached(counts)
+    if cached is None or tokens_in is None:
+        return Usage(tokens_in, tokens_out)
+    return Usage(tokens_in, tokens_out, min(max(0, cached), tokens_in))
+
+
+def _cached(counts: _Counts) -> int | None:
+    """Input tokens that came from the service's cache, as far as it says so."""
+    if counts.prompt_cache_hit_tokens is not None:
+        return counts.prompt_cache_hit_tokens
+    details = bytes(counts.prompt_tokens_details) or bytes(counts.input_tokens_details)
+    if b"cached" not in details:
+        return None
+    try:
+        return _details.decode(details).cached_tokens
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _finish_of(raw: msgspec.Raw) -> str | None:

@@ -167,6 +167,10 @@ async def _commit(run: BatchRun, submission: Submission, result: dict[str, Any],
         "unknown",
         "duplicate",
         "unreadable",
+        "tokens_in",
+        "tokens_out",
+        "tokens_cached",
+        "tokens_unknown",
     )
     submission.detail.results = {name: int(result.get(name, 0)) for name in names}
     ends = [ChunkEnd(end["chunk"], end["counts"], end["open"], end["online"]) for end in result["chunks"]]

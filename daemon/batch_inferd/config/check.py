@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
 from batch_inferd.config.expand import expand, names_in
 from batch_inferd.config.kinds import absent
+from batch_inferd.exports.extra import missing_pyarrow
+from batch_inferd.images import pixels
 from batch_inferd.services.batch_settings import batch_problems
 from batch_inferd.services.credentials import NO_PASSWORD, PLACEHOLDER, header_safe
 from batch_inferd.services.profiles import Profile, find_profile
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from batch_inferd.config import nodes
     from batch_inferd.config.problems import Problems, Source
 
+_CURRENCY = re.compile("[A-Z]{3}")
 STILL_PLACEHOLDER = Text(
     'password is still the placeholder "YOUR_PASSWORD"; write the real one, or ${{NAME}}'
 )
@@ -55,6 +59,12 @@ def check(values: dict[str, Any], node: nodes.Mapping, source: Source, problems:
             key = f"model.headers.{name}"
             problems.add(source.position(key), not_ascii(f"headers.{name}"))
     _check_batch(values, profile, source, problems)
+    _check_prices(values.get("prices", {}), source, problems)
+    _check_input(values.get("input", {}), source, problems)
+    _check_images(values.get("images", {}), source, problems)
+    missing_extra = missing_pyarrow() if "parquet" in values.get("output", {}).get("formats", ()) else None
+    if missing_extra is not None:
+        problems.add(source.position("output.formats"), missing_extra)
     execution: dict[str, Any] = values.get("execution", {})
     if execution.get("mode", "asyncio") == "asyncio" and execution.get("processes", 1) > 1:
         single = Text("processes must be 1 in mode asyncio; write mode: multiprocessing for more")
@@ -90,6 +100,38 @@ def _check_batch(values: dict[str, Any], profile: Profile | None, source: Source
     wanted = (batch.get("completion_window"), batch.get("max_requests"))
     for key, problem in batch_problems(asked, profile, *wanted):
         problems.add(source.position(key), problem)
+
+
+def _check_input(given: dict[str, Any], source: Source, problems: Problems) -> None:
+    if "end_row" in given and given["end_row"] <= given.get("start_row", 0):
+        params = {"start": given.get("start_row", 0), "end": given["end_row"]}
+        none = Text("no row lies between start_row {start} and end_row {end}, which is not included", params)
+        problems.add(source.position("input.end_row"), none)
+    if given.get("topics") and "topics_file" in given:
+        both = Text("topics and topics_file do not go together; remove one")
+        problems.add(source.position("input.topics_file"), both)
+
+
+def _check_prices(prices: dict[str, Any], source: Source, problems: Problems) -> None:
+    both = "input" in prices and "output" in prices
+    for key in ("input", "output", "cached_input", "currency"):
+        if key in prices and not both:
+            pair = Text("prices.input and prices.output stand together; add both")
+            problems.add(source.position(f"prices.{key}"), pair)
+            break
+    currency = prices.get("currency")
+    if currency is not None and not _CURRENCY.fullmatch(currency):
+        code = Text("currency must be a code of three capital letters, such as USD or CNY")
+        problems.add(source.position("prices.currency"), code)
+
+
+def _check_images(given: dict[str, Any], source: Source, problems: Problems) -> None:
+    if given.get("formats") == []:
+        none = Text("formats must not be empty; write those that the service takes, such as [jpeg, png]")
+        problems.add(source.position("images.formats"), none)
+    if "max_side" in given and not pixels.available():
+        needed = Text("max_side needs Pillow, which is not installed; pip install 'batch_infer[images]'")
+        problems.add(source.position("images.max_side"), needed)
 
 
 def _needs_password(model: dict[str, Any], profile: Profile | None) -> bool:

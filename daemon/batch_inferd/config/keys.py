@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from batch_inferd.config.kinds import Boolean, Choice, Number, String
+from batch_infer.protocol.exports import FORMATS as EXPORTS
+from batch_inferd.config.kinds import Boolean, Choice, Choices, Number, String
 from batch_inferd.config.mappings import Body, Headers
 from batch_inferd.config.quantities import Duration, Size, Window
-from batch_inferd.config.schema import BACKENDS, DURABILITIES, FALLBACKS, LEVELS, MODES
+from batch_inferd.config.schema import BACKENDS, DURABILITIES, FALLBACKS, FORMATS, LEVELS, LOG_FORMATS, MODES
 from batch_inferd.config.sections import Section
+from batch_inferd.config.texts import Character, Encoding, Paragraphs, Strings
+from batch_inferd.images.pixels import PIXELS_MAX
+from batch_inferd.images.plan import FORMATS as PICTURES
 
 _DAY = 86_400.0
 
@@ -69,9 +73,69 @@ _BATCH = Section(
     },
     _HOMES,
 )
-_INPUT = Section({"max_line_bytes": Size(1024, 2**30)}, _HOMES)
-_OUTPUT = Section({"durability": Choice(DURABILITIES)}, _HOMES)
-_LOGGING = Section({"level": Choice(LEVELS), "keep_days": Number(1, 3650, "30", whole=True)}, _HOMES)
+_S3 = Section(
+    {
+        "endpoint": String(references=True),
+        "region": String(references=True),
+        "access_key_id": String(secret=True, references=True),
+        "secret_access_key": String(secret=True, references=True),
+        "session_token": String(secret=True, references=True),
+        "anonymous": Boolean(),
+    },
+    _HOMES,
+)
+_INPUT = Section(
+    {
+        "max_line_bytes": Size(1024, 2**30),
+        "format": Choice(FORMATS),
+        "prompt": Paragraphs(),
+        "system": Paragraphs(),
+        "id_column": String(),
+        "image_columns": Strings(),
+        "image_folder": String(),
+        "encoding": Encoding(),
+        "delimiter": Character(),
+        "topics": Strings(),
+        "topics_file": String(),
+        "iterations": Number(1, 1_000_000, "3", whole=True),
+        "start_row": Number(0, 10**12, "0", whole=True),
+        "end_row": Number(0, 10**12, "500", whole=True),
+        "patterns": Strings(),
+        "done": String(),
+        "s3": _S3,
+    },
+    _HOMES,
+)
+_IMAGES = Section(
+    {
+        "formats": Choices(PICTURES),
+        "max_bytes": Size(1024, 2**30),
+        "max_pixels": Number(1, PIXELS_MAX, "50000000", whole=True),
+        "max_side": Number(16, 65_535, "2048", whole=True),
+        "fetch_urls": Boolean(),
+    },
+    _HOMES,
+)
+_OUTPUT = Section({"durability": Choice(DURABILITIES), "formats": Choices(tuple(EXPORTS))}, _HOMES)
+_PRICES = Section(
+    {
+        "input": Number(0, 10**9, "2.5"),
+        "output": Number(0, 10**9, "10"),
+        "cached_input": Number(0, 10**9, "1.25"),
+        "batch_discount": Number(0, 1, "0.5"),
+        "currency": String(),
+    },
+    _HOMES,
+)
+_LOGGING = Section(
+    {
+        "level": Choice(LEVELS),
+        "keep_days": Number(1, 3650, "30", whole=True),
+        "dir": String(),
+        "format": Choice(LOG_FORMATS),
+    },
+    _HOMES,
+)
 _DAEMON = Section({"idle_exit": Duration(0.1, 30 * _DAY)}, _HOMES)
 
 CONFIG = Section(
@@ -86,7 +150,9 @@ CONFIG = Section(
         "limits": _LIMITS,
         "batch": _BATCH,
         "input": _INPUT,
+        "images": _IMAGES,
         "output": _OUTPUT,
+        "prices": _PRICES,
         "logging": _LOGGING,
         "daemon": _DAEMON,
     },

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from batch_infer.protocol.text import Text
 from batch_inferd.config.expand import check_references
-from batch_inferd.config.nodes import Node, Scalar
+from batch_inferd.config.nodes import Node, Scalar, Sequence
 from batch_inferd.config.problems import Problems, shown
 from batch_inferd.config.scalars import ambiguous, found, plain_value, value_of
 
@@ -174,3 +174,18 @@ class Choice:
         expected = Text("one of {options}", {"options": ", ".join(self.options)})
         problems.add(node.position, wrong(key, expected, found(node), write(self.example or self.options[0])))
         return UNSET
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A list of a few words; a single one may stand without the list."""
+
+    options: tuple[str, ...]
+
+    def read(self, node: Node, key: str, problems: Problems) -> Any:
+        """The words, each once."""
+        if absent(node):
+            return UNSET
+        items = node.items if isinstance(node, Sequence) else [node]
+        words = [Choice(self.options).read(item, key, problems) for item in items]
+        return list(dict.fromkeys(word for word in words if word is not UNSET))

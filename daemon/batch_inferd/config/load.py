@@ -12,6 +12,7 @@ from batch_inferd.config.check import check
 from batch_inferd.config.encoding import to_text
 from batch_inferd.config.keys import CONFIG
 from batch_inferd.config.kinds import absent
+from batch_inferd.config.overrides import lay_over
 from batch_inferd.config.problems import TOP, Problems, Source
 from batch_inferd.config.scalars import found, is_empty
 from batch_inferd.config.schema import Config
@@ -27,8 +28,15 @@ EMPTY = {
 }
 
 
-def parse_config(data: bytes, path: str, settings: Mapping[str, str] | None = None) -> Config:
-    """The config in `data`, with `settings` as if they stood there; `path` gives the name for messages.
+def parse_config(
+    data: bytes,
+    path: str,
+    settings: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str | list[str]] | None = None,
+) -> Config:
+    """The config in `data`, with `settings` and `overrides` as if they stood there.
+
+    `path` gives the name for messages.
 
     Raises ConfigError with every problem of the file, each with line and column, in the file's order.
     Only what the file itself and the known services tell is checked: variables are for `resolve`.
@@ -45,6 +53,7 @@ def parse_config(data: bytes, path: str, settings: Mapping[str, str] | None = No
     if absent(root.values.setdefault("model", nodes.Mapping(TOP))):
         root.values["model"] = nodes.Mapping(TOP)
     overlay(root, settings or {}, problems)
+    lay_over(root, overrides or {}, problems)
     source = Source(problems.file, dict(CONFIG.positions(root)))
     empty = _take_empty(root.values["model"])
     values: dict[str, Any] = CONFIG.read(root, "", problems)

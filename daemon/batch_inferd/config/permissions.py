@@ -38,6 +38,9 @@ def has_literal_secret(config: Config) -> bool:
         and not is_reference(password)
     ):
         return True
+    secret = config.input.s3.secret_access_key
+    if secret is not None and not is_reference(secret):
+        return True
     return any(is_secret_key(name) and not is_reference(value) for name, value in model.headers.items())
 
 

@@ -13,6 +13,8 @@ BACKENDS = ("auto", "batch", "online")
 DURABILITIES = ("normal", "strict")
 FALLBACKS = ("off", "online")
 LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+FORMATS = ("auto", "jsonl", "chat_images", "csv", "tsv", "parquet", "folder", "s3", "topics")
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,23 +97,94 @@ class Batch(msgspec.Struct, frozen=True):
     max_line_bytes: int | None = None
 
 
+class S3(msgspec.Struct, frozen=True):
+    """Object storage: strings are as written, `${NAME}` is not replaced here; `repr` shows no secret."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    anonymous: bool = False
+
+    def __repr__(self) -> str:
+        return f"S3(endpoint={self.endpoint!r}, region={self.region!r}, …)"
+
+
 class Input(msgspec.Struct, frozen=True):
-    """Reading: a line of more bytes is an error record."""
+    """Reading. A line of more than `max_line_bytes` is an error record.
+
+    What follows says how records are made of what is no JSON Lines file. Templates (`prompt`, `system`)
+    name columns in braces. Rows are counted from 0, `end_row` is not included. Relative paths count
+    from the config's folder. `done`: an output whose ids are left out.
+    """
 
     max_line_bytes: int = 64 * 2**20
+    format: Literal["auto", "jsonl", "chat_images", "csv", "tsv", "parquet", "folder", "s3", "topics"] = (
+        "auto"
+    )
+    prompt: str | None = None
+    system: str | None = None
+    id_column: str | None = None
+    image_columns: list[str] = []
+    image_folder: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    topics: list[str] = []
+    topics_file: str | None = None
+    iterations: int = 1
+    start_row: int = 0
+    end_row: int | None = None
+    patterns: list[str] = []
+    done: str | None = None
+    s3: S3 = S3()
+
+
+class Images(msgspec.Struct, frozen=True):
+    """Images that input lines refer to: which are taken. `max_side`: a longer one is scaled down to it."""
+
+    formats: tuple[str, ...] = ("jpeg", "png", "webp", "gif")
+    max_bytes: int = 20 * 2**20
+    max_pixels: int = 50_000_000
+    max_side: int | None = None
+    fetch_urls: bool = False
 
 
 class Output(msgspec.Struct, frozen=True):
-    """Recording: answers reach the disk within a second ("normal"), or each before it counts ("strict")."""
+    """Recording: answers reach the disk within a second ("normal"), or each before it counts ("strict").
+
+    `formats`: exports that are written beside the outputs, see `batch_infer.protocol.exports`.
+    """
 
     durability: Literal["normal", "strict"] = "normal"
+    formats: list[str] = []
+
+
+class Prices(msgspec.Struct, frozen=True):
+    """Prices of a million tokens, where they are to differ from those that are known, or none are.
+
+    `input` and `output` stand together. `cached_input` is as `input` unless told. `batch_discount` is the
+    share that answers of batches cost less, from 0 to 1.
+    """
+
+    input: float | None = None
+    output: float | None = None
+    cached_input: float | None = None
+    batch_discount: float | None = None
+    currency: str | None = None
 
 
 class Logging(msgspec.Struct, frozen=True):
-    """The task's log: the least level that is written, and for how many days files stay."""
+    """The task's log: the least level that is written, and for how many days files stay.
+
+    `dir`: the folder of the file, relative to the config's; None is `logs` of the workspace. `format`: what
+    a line is.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     keep_days: int = 30
+    dir: str | None = None
+    format: Literal["text", "json"] = "text"
 
 
 class Daemon(msgspec.Struct, frozen=True):
@@ -123,7 +196,8 @@ class Daemon(msgspec.Struct, frozen=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole config. `source` says where its values stand; it is no part of the snapshot.
 
-    `priority`: each step up doubles the task's share of an account that several tasks use.
+    `priority`: each step up doubles the task's share of an account that several tasks use. `images` is
+    None where the config has no such section: then the lines of a JSON Lines file are sent as they are.
     """
 
     model: Model
@@ -136,7 +210,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     batch: Batch = Batch()
     input: Input = Input()
+    images: Images | None = None
     output: Output = Output()
+    prices: Prices = Prices()
     logging: Logging = Logging()
     daemon: Daemon = Daemon()
     source: Source = Source()

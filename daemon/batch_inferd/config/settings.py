@@ -31,7 +31,10 @@ SECTION_OF = {
     "processes": "execution",
     "mode": "execution",
     "priority": "",
+    "log_dir": "logging",
+    "log_level": "logging",
 }
+_NAMES = {"log_dir": "dir", "log_level": "level"}  # in their section, where they have another one
 _CLEARABLE = frozenset({"rpm", "tpm"})
 _CLEARED = frozenset({"null", "none"})
 
@@ -49,7 +52,12 @@ class _Given(Problems):
 
 
 def _kinds() -> Section:
-    return Section({key: _section(home).kinds[key] for key, home in SECTION_OF.items()})
+    return Section({key: _section(home).kinds[_name(key)] for key, home in SECTION_OF.items()})
+
+
+def _name(key: str) -> str:
+    """What the key is called in its section."""
+    return _NAMES.get(key, key)
 
 
 def _section(name: str) -> Section:
@@ -119,8 +127,8 @@ def overlay(root: MappingNode, given: Mapping[str, str], problems: Problems) -> 
             root.keys.setdefault(home, TOP)
         if isinstance(section, MappingNode):  # else the section itself is a problem
             text = "null" if value is None else str(value)
-            section.values[key] = Scalar(TOP, text, quoted=False)
-            section.keys.setdefault(key, TOP)
+            section.values[_name(key)] = Scalar(TOP, text, quoted=False)
+            section.keys.setdefault(_name(key), TOP)
 
 
 def with_settings(config: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def with_settings(config: dict[str, Any], values: Mapping[str, Any]) -> dict[str
     config = copy.deepcopy(config)
     for key, value in values.items():
         home = SECTION_OF[key]
-        (config[home] if home else config)[key] = value
+        (config[home] if home else config)[_name(key)] = value
     return config
 
 
@@ -138,7 +146,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
     """(key, old value, new value) of the settings in two configs that are not the same."""
     found = []
     for key, home in SECTION_OF.items():
-        old, new = ((config[home] if home else config)[key] for config in (before, after))
+        old, new = ((config[home] if home else config)[_name(key)] for config in (before, after))
         if old != new:
             found.append((key, old, new))
     return found

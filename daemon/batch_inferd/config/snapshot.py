@@ -20,6 +20,7 @@ from batch_inferd.services.proxies import has_password
 from batch_inferd.services.resolve import Resolved
 
 SCHEMA = 1
+S3_SECRETS = ("access_key_id", "secret_access_key", "session_token")
 LITERAL = {"literal": True}  # the value stood in the config itself: it is in the user's credentials file
 
 
@@ -30,6 +31,8 @@ def snapshot(resolved: Resolved, account: str) -> dict[str, Any]:
     model = config["model"]
     model["password"] = _hidden(model["password"])
     model["headers"] = {name: _hidden(value) for name, value in model["headers"].items()}
+    s3 = config["input"]["s3"]
+    s3 |= {name: _hidden(s3[name]) for name in S3_SECRETS}
     proxy = resolved.proxy
     return {
         "schema": SCHEMA,
@@ -95,6 +98,10 @@ def _restore(stored: dict[str, Any], credential: Credential, test_base_url: str 
         for name, value in model.get("headers", {}).items()
     }
     config["model"] = msgspec.convert(model, Model)
+    s3 = config["input"].get("s3")
+    if s3 is not None:  # its secrets are not among the service's: see `tasks.storage`
+        s3 = {name: None if value == LITERAL else value for name, value in s3.items()}
+        config["input"] = config["input"] | {"s3": s3}
     profile = msgspec.convert(stored["profile"], Profile)
     proxy, secret_proxy = _proxy(stored["proxy"], credential)
     return Resolved(
@@ -134,10 +141,11 @@ def _proxy(stored: Any, credential: Credential) -> tuple[str | None, str | None]
     return found, found
 
 
-def identity(stored: dict[str, Any], input_path: str) -> str:
+def identity(stored: dict[str, Any], input_path: str, source: dict[str, Any] | None = None) -> str:
     """A digest of what makes a task the same one: 64 hex digits.
 
-    The service, the model and what goes into each body, the input's absolute path, which lines are
+    The service, the model and what goes into each body, the input's absolute path, what records are made
+    of where it is no plain file (`source`), which lines are
     taken and how they are cut, the backend asked for and the one taken, the completion window of its
     batches. Not the credential, headers, limits, the rest of `batch`, execution, retries, logging or
     durability: those may be mended in an unfinished task.
@@ -159,6 +167,8 @@ def identity(stored: dict[str, Any], input_path: str) -> str:
         "window": stored["window"] and window_hours(stored["window"]),
         "input": input_path,
     }
+    if source is not None:
+        parts["source"] = source
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

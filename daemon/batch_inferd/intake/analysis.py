@@ -9,6 +9,7 @@ from typing import NamedTuple
 from batch_inferd.lines import BOM
 
 SAMPLE = 1024 * 1024
+_COLUMNS = 50  # of a table, that are named
 
 
 class Analysis(NamedTuple):
@@ -67,6 +68,15 @@ def analyse(path: str, size: int) -> Analysis:
         crlf=b"\r\n" in data,
         bom=bom,
     )
+
+
+def about(kind: str, count: int | None, columns: list[str]) -> str:
+    """What a source shows without being read: its kind, its records if they are known, a table's columns."""
+    records = "records not counted" if count is None else f"{count} records"
+    if not columns:
+        return f"{kind}, {records}"
+    more = f" … {len(columns) - _COLUMNS} more" if len(columns) > _COLUMNS else ""
+    return f"{kind}, {records}, {len(columns)} columns: {', '.join(columns[:_COLUMNS])}{more}"
 
 
 def _fields(line: bytes) -> set[str] | None:

@@ -114,6 +114,20 @@ def input_warning(path: str) -> Text | None:
     return Text("none of the first {n} lines is a JSON object (a CSV?)", {"n": len(records)})
 
 
+def starts_as_json(path: str) -> bool:
+    """Whether the first line of a file that is not blank is a JSON object, or too long to tell.
+
+    False for what cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD + 1)
+    except OSError:
+        return False
+    line, newline, _ = head.removeprefix(BOM).lstrip().partition(b"\n")
+    return _is_object(line) if newline or len(head) <= HEAD else line.startswith(b"{")
+
+
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)

@@ -1,6 +1,7 @@
 """The lines of a journal: how they are written, and how they are read back.
 
     {"k":"answer","line":12,"round":0,"attempt":1,"t":…,"ms":532,"in":12,"out":34,"path":"online","rec":{…},"crc":"…"}
+    {"k":"answer",…,"in":12,"out":34,"cached":8,"path":"online","rec":{…},"crc":"…"}
     {"k":"error","line":12,"round":0,"attempt":4,"t":…,"class":"server","rec":{…},"crc":"…"}
     {"k":"missing","line":12,"round":0,"attempt":4,"t":…,"crc":"…"}
     {"k":"attempt","line":12,"round":0,"attempt":1,"t":…,"class":"server","status":503,"message":"…",
@@ -8,8 +9,8 @@
     {"k":"attempt",…,"outages":0,"move":"online","submission":"7","crc":"…"}
     {"k":"index",…,"crc":"…"}
 
-`move` and `submission` stand only where they say something. An index is of no record, and may be the last
-line of a journal that is sealed (see `index.py`).
+`cached`, `move` and `submission` stand only where they say something. An index is of no record, and may
+be the last line of a journal that is sealed (see `index.py`).
 
 `line` is the line's number in the whole input, from 1; `t` and `not_before` are seconds since 1970;
 `crc` is the CRC-32 of all bytes before `,"crc":"`. `rec` is the line for output.jsonl or the error file
@@ -38,7 +39,10 @@ class DamagedLine(Exception):  # noqa: N818  said of the line
 
 
 class Answer(msgspec.Struct, tag_field="k", tag="answer"):
-    """Terminal: the service answered. `ms` is the call's time in milliseconds."""
+    """Terminal: the service answered. `ms` is the call's time in milliseconds.
+
+    `tokens_cached` of `tokens_in` came from the service's cache.
+    """
 
     line: _Line
     round: _Count
@@ -48,6 +52,7 @@ class Answer(msgspec.Struct, tag_field="k", tag="answer"):
     tokens_in: int | None = msgspec.field(name="in")
     tokens_out: int | None = msgspec.field(name="out")
     path: str  # "online" or "batch"
+    tokens_cached: int = msgspec.field(name="cached", default=0)
     rec: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -125,11 +130,13 @@ def encode_answer(
     tokens_out: int | None,
     path: str,
     rec: bytes,
+    tokens_cached: int | None = None,
 ) -> bytes:
     """A journal line, with its newline. `rec` comes from `record.output_line`."""
+    out = b'%b,"cached":%d' % (_number(tokens_out), tokens_cached) if tokens_cached else _number(tokens_out)
     return seal(
         b'{"k":"answer","line":%d,"round":%d,"attempt":%d,"t":%.3f,"ms":%d,"in":%b,"out":%b,"path":%b,"rec":%b'
-        % (line, round, attempt, t, ms, _number(tokens_in), _number(tokens_out), _json(path), rec)
+        % (line, round, attempt, t, ms, _number(tokens_in), out, _json(path), rec)
     )
 
 

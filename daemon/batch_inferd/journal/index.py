@@ -2,13 +2,14 @@
 
     {"k":"index","round":0,"bytes":48210,"checksum":…,"lines":[1,200],"at":[…],"end":[…],"errors":{"server":[7]},
      "missing":[9],"attempts":203,"failed":5,"retries":4,"failures":{"server":5},"tokens":[…,…,0],
-     "ms":[…,…],"buckets":[…],"crc":"…"}
+     "ms":[…,…],"buckets":[…],"cached":0,"crc":"…"}
 
 `checksum` is the CRC-32 of the `bytes` before this line: with it, all of the journal is verified at
 once. `lines` are the terminal records' lines, as pairs of a first line and a number of lines; `at` and
 `end` say for each of them, in this order, where its `rec` stands (0, 0: a missing record). `tokens` are
 those in, those out, and the answers that did not tell both; `ms` the sum of all durations and the
-longest; `buckets` pairs of a bucket of the histogram and the durations in it.
+longest; `buckets` pairs of a bucket of the histogram and the durations in it. `cached` of the tokens in
+came from the service's cache; an index of an earlier version does not say.
 
 An index is a help, never needed: who does not find one that fits reads the journal line by line.
 """
@@ -52,6 +53,7 @@ class Index(msgspec.Struct, tag_field="k", tag="index", frozen=True):
     tokens: tuple[int, int, int]
     ms: tuple[int, int]
     buckets: list[int]
+    cached: int = 0
 
     def line_numbers(self) -> list[int]:
         """The lines of all terminal records, in order."""
@@ -115,6 +117,7 @@ class IndexBuilder:
         self._missing: list[int] = []
         self._failures: Counter[str] = Counter()
         self._retries = 0
+        self._cached = 0
 
     @property
     def records(self) -> int:
@@ -131,8 +134,11 @@ class IndexBuilder:
         attempt: int,
         tokens_in: int | None,
         tokens_out: int | None,
+        tokens_cached: int | None = None,
     ) -> None:
         """An answer of line `line`: `size` bytes with the newline, at offset `at`; `rec` is its rec's."""
+        if tokens_cached:
+            self._cached += tokens_cached
         if len(self._answers) <= MOST:
             end = at + size - _END
             self._answers.append((line, end - rec, end, ms, attempt, tokens_in, tokens_out))
@@ -189,6 +195,7 @@ class IndexBuilder:
             ),
             ms=(sum(durations), max(durations, default=0)),
             buckets=list(chain.from_iterable(histogram.items())),
+            cached=self._cached,
         )
         return seal(msgspec.json.encode(index)[:-1])
 

@@ -47,3 +47,24 @@ def list_journals(directory: Directory, folder: str) -> dict[int, list[str]]:
         if match:
             found.setdefault(int(match[1]), []).append(f"{folder}/{name}")
     return found
+
+
+class Listing:
+    """The journals of chunk after chunk; a folder is listed once."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._folder = ""
+        self._journals: dict[int, list[str]] = {}
+
+    def of_chunk(self, chunk: int) -> list[str]:
+        """In order of name. Raises OSError."""
+        if chunk_folder(chunk) != self._folder:
+            self._folder = chunk_folder(chunk)
+            self._journals = list_journals(self._directory, self._folder)
+        return self._journals.get(chunk, [])
+
+
+def lease_of(journal: str) -> str:
+    """The lease that wrote a journal of this name."""
+    return journal.rpartition("/")[2].split(".")[1]

@@ -86,6 +86,10 @@ class ChunkState:
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_unknown: int = 0  # answers that did not tell
+    tokens_cached: int = 0  # of tokens_in
+    batch_in: int = 0  # of tokens_in, those of answers that batches brought; the next two likewise
+    batch_out: int = 0
+    batch_cached: int = 0
     extras: int = 0  # terminal records beside the one that counts
     quarantined: int = 0  # damaged lines; their records are done again
     torn: int = 0  # journals whose last line was cut short
@@ -119,7 +123,22 @@ class ChunkState:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "tokens_unknown": self.tokens_unknown,
+            "tokens_cached": self.tokens_cached,
+            "batch_in": self.batch_in,
+            "batch_out": self.batch_out,
+            "batch_cached": self.batch_cached,
         }
+
+    def used(self, tokens_in: int | None, tokens_out: int | None, cached: int, *, batch: bool) -> None:
+        """Count the tokens of one more answer; None where it did not tell."""
+        self.tokens_in += tokens_in or 0
+        self.tokens_out += tokens_out or 0
+        self.tokens_unknown += tokens_in is None or tokens_out is None
+        self.tokens_cached += cached
+        if batch:
+            self.batch_in += tokens_in or 0
+            self.batch_out += tokens_out or 0
+            self.batch_cached += cached
 
     def is_done(self, line: int) -> bool:
         """Whether line `line` (of the input) has ended."""
@@ -183,9 +202,8 @@ def _take(state: ChunkState, scanned: Scanned) -> None:
             if answer.line in state.terminals:
                 state.extras += 1  # it ended twice in this round
             state.terminals[answer.line] = "answer"
-            state.tokens_in += answer.tokens_in or 0
-            state.tokens_out += answer.tokens_out or 0
-            state.tokens_unknown += answer.tokens_in is None or answer.tokens_out is None
+            batch = answer.path == "batch"
+            state.used(answer.tokens_in, answer.tokens_out, answer.tokens_cached, batch=batch)
         case Failure() | Missing() as ended if ended.round >= state.round:
             kind = state.terminals.get(ended.line)
             if kind is not None:

@@ -1,11 +1,12 @@
-"""One line a record: `TIME LEVEL PROCESS[PID] task=ID chunk=N MESSAGE`, with `-` for what there is not.
+"""One line a record: `TIME LEVEL PROCESS[PID] task=ID chunk=N MESSAGE`, or a JSON object.
 
 The time is ISO 8601 with milliseconds and zone. Control characters in the message are escaped, so a
-line is a record, and a stack trace is a long line.
+line is a record, and a stack trace is a long line. What there is not is `-`, or null.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import datetime
 
@@ -15,6 +16,7 @@ MESSAGE_CAP = 32 * 1024
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127, 0x85)}
 _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (127, 0x85, 0x2028, 0x2029)}  # json leaves them
 
 
 def format_line(
@@ -24,10 +26,33 @@ def format_line(
 
     A message over 32 KiB is cut, and says so.
     """
-    if len(message) > MESSAGE_CAP:
-        # Masked first: the cut must not leave a part of a secret that nobody recognizes.
-        whole = redact(message)
-        message = f"{whole[:MESSAGE_CAP]}… ({len(whole)} characters)"
-    when = datetime.fromtimestamp(t).astimezone().isoformat(timespec="milliseconds")
     place = f"task={task or '-'} chunk={'-' if chunk is None else chunk}"
-    return f"{when} {logging.getLevelName(level):<7} {process} {place} {message.translate(_ESCAPES)}"
+    text = _capped(message).translate(_ESCAPES)
+    return f"{_when(t)} {logging.getLevelName(level):<7} {process} {place} {text}"
+
+
+def format_json(
+    t: float, level: int, message: str, *, process: str, task: str | None = None, chunk: int | None = None
+) -> str:
+    """As `format_line`, as a JSON object: `time`, `level`, `process`, `task`, `chunk`, `message`."""
+    record = {
+        "time": _when(t),
+        "level": logging.getLevelName(level).lower(),
+        "process": process,
+        "task": task,
+        "chunk": chunk,
+        "message": _capped(message),
+    }
+    return json.dumps(record, ensure_ascii=False).translate(_JSON_ESCAPES)
+
+
+def _when(t: float) -> str:
+    return datetime.fromtimestamp(t).astimezone().isoformat(timespec="milliseconds")
+
+
+def _capped(message: str) -> str:
+    if len(message) <= MESSAGE_CAP:
+        return message
+    # Masked first: the cut must not leave a part of a secret that nobody recognizes.
+    whole = redact(message)
+    return f"{whole[:MESSAGE_CAP]}… ({len(whole)} characters)"

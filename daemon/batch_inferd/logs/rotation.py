@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_BYTES = 50 * 1024 * 1024
@@ -25,10 +26,21 @@ _FLAGS = (
 
 
 class RotatingFile:
-    """Appends to `path` (0600). Used by one thread. Made when first written to."""
+    """Appends to `path` (0600). Used by one thread. Made when first written to.
 
-    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, backups: int = BACKUPS) -> None:
+    `remark` makes a line of what the writer itself has to say.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        backups: int = BACKUPS,
+        remark: Callable[[str], str] = str,
+    ) -> None:
         self.path = path
+        self.remark = remark
         self._max_bytes = max_bytes
         self._backups = backups
         self._fd = -1
@@ -58,7 +70,7 @@ class RotatingFile:
     def _open(self) -> None:
         with contextlib.suppress(FileExistsError):
             # Only the folder itself: where the workspace is gone, nothing comes back.
-            os.mkdir(self.path.parent)
+            os.mkdir(self.path.parent, 0o700)
         self._fd = os.open(self.path, _FLAGS, 0o600)
         self._size = os.fstat(self._fd).st_size
         self._looked = time.monotonic()

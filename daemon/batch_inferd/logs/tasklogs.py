@@ -7,17 +7,24 @@ import os
 import re
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from batch_inferd.logs.line import format_line
+from batch_inferd.logs.line import format_json, format_line
 from batch_inferd.logs.rotation import RotatingFile, prune
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from batch_inferd.logs.writer import LogWriter
 
 _log = logging.getLogger(__name__)
+
+
+class _Opened(NamedTuple):
+    file: RotatingFile
+    level: int
+    as_json: bool
 
 
 class TaskLogs:
@@ -27,28 +34,50 @@ class TaskLogs:
         self._directory = directory
         self._writer = writer
         self._process = f"daemon[{os.getpid()}]"
-        self._open: dict[str, tuple[RotatingFile, int]] = {}
+        self._open: dict[str, _Opened] = {}
 
-    def open(self, task_id: str, created: float, *, level: int = logging.INFO, keep_days: float = 30) -> None:
+    def open(
+        self,
+        task_id: str,
+        created: float,
+        *,
+        level: int = logging.INFO,
+        keep_days: float = 30,
+        directory: Path | None = None,
+        as_json: bool = False,
+    ) -> None:
         """Log `task_id` from now on, from `level` (of `logging`) up. `created` is in unix seconds.
 
-        Opening again changes the level, or the file where the task is another one of that name. Files of
-        earlier tasks of that name go after `keep_days`.
+        Opening again changes the level and the form, or the file where it has another `directory`, or the
+        task is another one of that name. Files there of earlier tasks of that name go after `keep_days`.
         """
+        directory = directory or self._directory
         stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(created))
-        path = self._directory / f"{task_id}_{stamp}.log"
+        path = directory / f"{task_id}_{stamp}.log"
         known = self._open.get(task_id)
-        if known is not None and known[0].path == path:
-            self._open[task_id] = (known[0], level)
-            return
-        self.close(task_id)
-        prune(self._directory, re.compile(rf"{re.escape(task_id)}_\d{{8}}_\d{{6}}\.log"), keep_days)
-        self._open[task_id] = (RotatingFile(path), level)
+        if known is not None and known.file.path == path:
+            file = known.file
+        else:
+            if known is not None and known.file.path.name == path.name:
+                self.log(task_id, logging.INFO, None, f"the log goes on in {path}")
+            self.close(task_id)
+            prune(directory, re.compile(rf"{re.escape(task_id)}_\d{{8}}_\d{{6}}\.log"), keep_days)
+            file = RotatingFile(path)
+        file.remark = self._remark(task_id) if as_json else str
+        self._open[task_id] = _Opened(file, level, as_json)
+
+    def _remark(self, task_id: str) -> Callable[[str], str]:
+        process = self._process
+
+        def as_line(text: str) -> str:
+            return format_json(time.time(), logging.WARNING, text, process=process, task=task_id)
+
+        return as_line
 
     def path(self, task_id: str) -> str:
         """Where the task's log stands; empty for a task that is not open."""
         known = self._open.get(task_id)
-        return "" if known is None else str(known[0].path)
+        return "" if known is None else str(known.file.path)
 
     def log(
         self,
@@ -65,13 +94,11 @@ class TaskLogs:
         if known is None:
             _log.log(level, "%s", message, extra={"task": task_id, "chunk": chunk})
             return
-        file, threshold = known
-        if level >= threshold:
+        if level >= known.level:
             when = time.time() if t is None else t
-            line = format_line(
-                when, level, message, process=process or self._process, task=task_id, chunk=chunk
-            )
-            self._writer.write(file, line)
+            form = format_json if known.as_json else format_line
+            line = form(when, level, message, process=process or self._process, task=task_id, chunk=chunk)
+            self._writer.write(known.file, line)
 
     def exception(self, task_id: str, message: str) -> None:
         """An error with the stack trace of the exception that is being handled."""
@@ -81,4 +108,4 @@ class TaskLogs:
         """The task is over or forgotten: let go of its file."""
         known = self._open.pop(task_id, None)
         if known is not None:
-            self._writer.release(known[0])
+            self._writer.release(known.file)

@@ -96,7 +96,7 @@ class LogWriter:
         with self._condition:
             lost = self._lost.pop(file, None)
         if lost is not None:
-            batch = [f"({lost[0]} lines were lost here: {lost[1]})", *batch]
+            batch = [file.remark(f"({lost[0]} lines were lost here: {lost[1]})"), *batch]
         data = redact("\n".join(batch) + "\n").encode("utf-8", "backslashreplace")
         try:
             file.write(data)

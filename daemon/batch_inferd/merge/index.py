@@ -10,6 +10,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from batch_inferd.journal.format import Answer, Attempt, Entry, Failure
+from batch_inferd.journal.names import lease_of
 from batch_inferd.journal.scan import Scanned, scan_journal
 from batch_inferd.lines import read_range
 
@@ -33,6 +34,10 @@ class Journals:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def lease(self, number: int) -> str:
+        """The lease that wrote a journal."""
+        return lease_of(self._names[number])
 
     def fd(self, number: int) -> int:
         """The descriptor of a journal, valid until the next call. Raises OSError."""
@@ -98,12 +103,7 @@ class Terminals:
         tally.attempts += entry.attempt
         if isinstance(entry, Answer):
             kind = ANSWER
-            tally.paths[entry.path] += 1
-            if entry.path == "online":  # a batch's age says nothing about a call
-                tally.latencies.add(entry.ms)
-            tally.tokens_in += entry.tokens_in or 0
-            tally.tokens_out += entry.tokens_out or 0
-            tally.tokens_unknown += entry.tokens_in is None or entry.tokens_out is None
+            tally.add_answer(entry)
         else:
             kind = ERROR if isinstance(entry, Failure) else MISSING
         index = entry.line - self._first

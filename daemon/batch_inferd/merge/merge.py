@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batch_inferd.journal.names import chunk_folder, list_journals
+from batch_inferd.journal.names import Listing
 from batch_inferd.merge.ahead import ahead
 from batch_inferd.merge.chunk import ChunkMerger, MergeChunk, Outputs, Ready
 from batch_inferd.merge.outputs import FileFacts, OutputFile
@@ -97,7 +97,7 @@ def merge_task(
             for name in names:
                 outputs.append(OutputFile(merged, f"{stage}/{name}"))
                 opened.append(outputs[-1])
-            listing = ChunkLines(merged, stage)
+            listing = ChunkLines(merged, stage, header.price)
             opened.append(listing)
             merger = ChunkMerger(
                 directory, round, header.state == "cancelled", Outputs(*outputs), tally, problems, source.add
@@ -150,7 +150,7 @@ def _merge_chunks(
     stop: threading.Event | None,
 ) -> None:
     line = 1
-    journals = _Listing(merger.directory)
+    journals = Listing(merger.directory)
 
     def scan(row: MergeChunk) -> Ready:
         return merger.scan(row, journals.of_chunk(row.chunk))
@@ -168,27 +168,12 @@ def _merge_chunks(
                     merger.problems.add(
                         row.chunk, row.first_line, "chunk_order", expected_chunk=number, expected_line=line
                     )
+                before = merger.tally.used()
                 counts, retries = merger.merge_chunk(ready)
             finally:
                 merger.close(ready)
             merger.tally.counts.add(counts)
-            listing.add(row, counts, retries)
+            listing.add(row, counts, retries, merger.tally.used() - before)
             line = row.first_line + row.lines
             if progress is not None:
                 progress(number)
-
-
-class _Listing:
-    """The journals of chunk after chunk; a folder is listed once."""
-
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-        self._folder = ""
-        self._journals: dict[int, list[str]] = {}
-
-    def of_chunk(self, chunk: int) -> list[str]:
-        """In order of name. Raises OSError."""
-        if chunk_folder(chunk) != self._folder:
-            self._folder = chunk_folder(chunk)
-            self._journals = list_journals(self._directory, self._folder)
-        return self._journals.get(chunk, [])

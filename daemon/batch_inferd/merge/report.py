@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from batch_inferd.lines import BLOCK
 from batch_inferd.merge.outputs import FileFacts, OutputFile
 from batch_inferd.merge.publish import REPORT
+from batch_inferd.money.cost import amount, cost_json, spent
 
 if TYPE_CHECKING:
     from batch_inferd.merge.chunk import MergeChunk
     from batch_inferd.merge.tally import Counts, Problems, Tally
+    from batch_inferd.money.prices import Price
+    from batch_inferd.money.used import Used
     from batch_inferd.seams.files import Directory
 
 SCHEMA = 1
@@ -37,6 +40,7 @@ class Header:
     unread: dict[str, int] | None = None
     backend: str = "online"
     batches: dict[str, Any] | None = None
+    price: Price | None = None  # None: none is known
 
 
 class ChunkLines:
@@ -44,19 +48,21 @@ class ChunkLines:
 
     NAME = "chunks.part"
 
-    def __init__(self, directory: Directory, stage: str) -> None:
-        """Create the file. Raises OSError."""
+    def __init__(self, directory: Directory, stage: str, price: Price | None = None) -> None:
+        """Create the file. With a price, each chunk has its cost. Raises OSError."""
+        self._price = price
         self._directory = directory
         self._name = f"{stage}/{self.NAME}"
         self._out = OutputFile(directory, self._name)
         self._separator = b"\n    "
 
-    def add(self, row: MergeChunk, counts: Counts, retries: int) -> None:
-        """The next chunk. Raises OSError."""
+    def add(self, row: MergeChunk, counts: Counts, retries: int, used: Used) -> None:
+        """The next chunk, and what was used for it. Raises OSError."""
         line = {"chunk": row.chunk, "first_line": row.first_line, "lines": row.lines}
-        self._out.write(
-            self._separator + json.dumps({**line, **counts.to_json(), "retries": retries}).encode()
-        )
+        end: dict[str, Any] = {"retries": retries}
+        if self._price is not None:
+            end["cost"] = amount(spent(used, self._price))
+        self._out.write(self._separator + json.dumps({**line, **counts.to_json(), **end}).encode())
         self._separator = b",\n    "
 
     def move_to(self, report: OutputFile) -> None:
@@ -105,8 +111,13 @@ def write_report(
         "unread": header.unread,
         "round": round,
         "generation": generation,
-        "tokens": {"input": tally.tokens_in, "output": tally.tokens_out, "unknown": tally.tokens_unknown},
-        "cost": None,
+        "tokens": {
+            "input": tally.tokens_in,
+            "cached": tally.tokens_cached,
+            "output": tally.tokens_out,
+            "unknown": tally.tokens_unknown,
+        },
+        "cost": cost_json(tally.used(), header.price),
         "durations": {
             "started": header.started,
             "ended": header.ended,

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batch_inferd.journal.latencies import Latencies
+from batch_inferd.money.used import Used
 
 if TYPE_CHECKING:
+    from batch_inferd.journal.format import Answer
     from batch_inferd.journal.index import Index
 
 
@@ -52,6 +54,11 @@ class Tally:
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_unknown: int = 0  # answers that did not tell
+    tokens_cached: int = 0  # of tokens_in
+    batch_in: int = 0  # of tokens_in: what batches brought; the next two likewise
+    batch_out: int = 0
+    batch_cached: int = 0
+    answers: int = 0  # all that the tokens are of
     latencies: Latencies = field(default_factory=Latencies)  # of online calls
     attempts: int = 0  # tries of all records that ended, in all rounds
     failed: int = 0  # failed attempts that did not end their record
@@ -63,17 +70,47 @@ class Tally:
     quarantined: int = 0  # damaged lines
     torn: int = 0  # journals whose last line was cut short
 
+    def add_answer(self, answer: Answer) -> None:
+        """Count an answer in."""
+        self.answers += 1
+        self.paths[answer.path] += 1
+        self.tokens_in += answer.tokens_in or 0
+        self.tokens_out += answer.tokens_out or 0
+        self.tokens_unknown += answer.tokens_in is None or answer.tokens_out is None
+        self.tokens_cached += answer.tokens_cached
+        if answer.path == "batch":
+            self.batch_in += answer.tokens_in or 0
+            self.batch_out += answer.tokens_out or 0
+            self.batch_cached += answer.tokens_cached
+        else:  # a batch's age says nothing about a call
+            self.latencies.add(answer.ms)
+
+    def used(self) -> Used:
+        """What is paid for, so far."""
+        return Used(
+            answered=self.answers,
+            unknown=self.tokens_unknown,
+            input=self.tokens_in,
+            cached=self.tokens_cached,
+            output=self.tokens_out,
+            batch_input=self.batch_in,
+            batch_cached=self.batch_cached,
+            batch_output=self.batch_out,
+        )
+
     def add_index(self, index: Index, records: int) -> None:
         """Count all that a journal with this index holds, of terminal records of `records` lines."""
         failed = sum(map(len, index.errors.values()))
         answers = records - failed - len(index.missing)
         if answers:
+            self.answers += answers
             self.paths["online"] += answers
         self.latencies.add_buckets(index.histogram(), *index.ms)
         tokens_in, tokens_out, unknown = index.tokens
         self.tokens_in += tokens_in
         self.tokens_out += tokens_out
         self.tokens_unknown += unknown
+        self.tokens_cached += index.cached
         self.attempts += index.attempts
         self.failed += index.failed
         self.retries += index.retries

@@ -10,10 +10,15 @@ from batch_infer.protocol.errors import DaemonUnavailable
 from batch_infer.protocol.text import Text
 from batch_inferd.requests import (
     cancel,
+    clean,
     config_variables,
+    cost,
     doctor,
+    estimate,
+    export,
     list_tasks,
     pause,
+    prepare,
     resume,
     retry,
     set_options,
@@ -21,6 +26,7 @@ from batch_inferd.requests import (
     submissions,
     submit,
     subscribe,
+    validate,
 )
 
 if TYPE_CHECKING:
@@ -58,4 +64,10 @@ def _all(app: App) -> dict[str, Handler]:
         rpc.RETRY: partial(retry.handle, app),
         rpc.SET_OPTIONS: partial(set_options.handle, app),
         rpc.DOCTOR: partial(doctor.handle, app),
+        rpc.VALIDATE: partial(validate.handle, app),
+        rpc.CLEAN: partial(clean.handle, app),
+        rpc.ESTIMATE: partial(estimate.handle, app),
+        rpc.COST: partial(cost.handle, app),
+        rpc.EXPORT: partial(export.handle, app),
+        rpc.PREPARE: partial(prepare.handle, app),
     }

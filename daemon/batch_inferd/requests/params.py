@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from typing import Any
 
 import msgspec
@@ -24,6 +25,14 @@ def string(params: dict[str, Any], name: str, default: str | None = None) -> str
     return value
 
 
+def absolute(params: dict[str, Any], name: str) -> str:
+    """An absolute path. Raises ProtocolError."""
+    path = string(params, name)
+    if not os.path.isabs(path):
+        raise ProtocolError(Text("the parameter {name} must be an absolute path", {"name": name}))
+    return path
+
+
 def data(params: dict[str, Any], name: str) -> bytes:
     """Base64 bytes."""
     try:
@@ -38,6 +47,16 @@ def strings(params: dict[str, Any], name: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise ProtocolError(Text("the parameter {name} must be an object of strings", {"name": name}))
     return {str(key): v for key, v in value.items()}
+
+
+def overrides(params: dict[str, Any]) -> dict[str, str | list[str]]:
+    """The object `overrides`: strings and lists of strings by a config's keys; empty when absent."""
+    try:
+        return msgspec.convert(params.get("overrides") or {}, dict[str, str | list[str]])
+    except msgspec.ValidationError as error:
+        raise ProtocolError(
+            Text("the parameter {name} must be an object of strings", {"name": "overrides"})
+        ) from error
 
 
 def ranges(params: dict[str, Any], name: str) -> list[tuple[int, int]] | None:
@@ -63,6 +82,8 @@ def submission(params: dict[str, Any], input_path: str = "") -> Submission:
         proxy=strings(params, "proxy"),
         input=input_path,
         settings=strings(params, "settings"),
+        overrides=overrides(params),
+        stdin=params.get("stdin"),
     )
 
 

@@ -27,7 +27,7 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
             )
         warnings: list[Any] = []
         if params.get("config"):
-            prepared = await submitting.prepare(app.context, submission(params), pinned=task.pin)
+            prepared = await submitting.prepare(app.context, submission(params), task=task)
             if prepared.identity != task.facts.get("identity_of_task"):
                 raise TaskConflict(
                     Text(

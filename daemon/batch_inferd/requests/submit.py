@@ -9,6 +9,7 @@ from batch_infer.protocol.workspace import check_task_id
 from batch_inferd.requests.params import string, submission
 from batch_inferd.tasks import opening, states, submitting
 from batch_inferd.tasks.folder import exists_error
+from batch_inferd.tasks.removing import check_needs_nothing_of, remove, why_not
 
 if TYPE_CHECKING:
     from batch_inferd.app import App
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any]:
-    """See `submit` in docs/cli.md. Raises ConfigError, InputError, TaskIdError, TaskExists."""
+    """See `submit` in docs/cli.md. Raises ConfigError, InputError, TaskIdError, TaskExists.
+
+    `cleanup` is the UUID of a task of that id that is removed first, if it has ended.
+    """
     task_id = check_task_id(string(params, "task_id"))
     nonce = string(params, "nonce")
     await app.registry.ready.wait()
@@ -29,6 +33,10 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
                 await opening.go_on(task, by_person=True)
             return dict(task.facts["acceptance"])  # the same submit, sent twice
         prepared = await submitting.prepare(app.context, submission(params, string(params, "input")))
+        if task is not None and params.get("cleanup") == task.uuid and why_not(task) is None:
+            check_needs_nothing_of(task, string(params, "input"))
+            await remove(app.registry, task)
+            task = None
         if task is None:
             task = await submitting.create(app.registry, task_id, nonce, prepared)
             return dict(task.facts["acceptance"])

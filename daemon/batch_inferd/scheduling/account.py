@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.text import Text
+from batch_inferd.scheduling.charges import Charges
 from batch_inferd.scheduling.control import Control
 from batch_inferd.scheduling.limits import Limits
 from batch_inferd.scheduling.quota import MINUTE_S, Quota
 from batch_inferd.scheduling.shares import Shares, with_late
 from batch_inferd.scheduling.slots import Slots
+from batch_inferd.scheduling.starts import Starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,13 +21,19 @@ PROBE_MAX_S = 600.0
 
 
 class Word(NamedTuple):
-    """What a worker is told of the account; `due` is how many slots it will have. See the worker's gate."""
+    """What a worker is told of the account; `due` is how many slots it will have. See the worker's gate.
+
+    `first_in_s` is for a worker that had no share of the rate before: when its first call is due.
+    `charged` are the tokens of other workers that it pays for, since it began.
+    """
 
     due: int
     slots: int
     rate_per_s: float | None
     tokens_per_s: float | None
     bytes: int
+    first_in_s: float
+    charged: float
     cut: int
     word: int
 
@@ -54,6 +62,7 @@ class Account:
         self._control = Control()
         self._limits = Limits(1, 1)
         self._rates, self._tokens, self._bytes = Shares(), Shares(), Shares()
+        self._starts, self._charges = Starts(), Charges()
         self._requests_told, self._tokens_told = Quota("requests"), Quota("tokens")
         self._word = 0  # numbers what the workers are told
         self._backlogs: dict[str, int] = {}  # worker -> records that it could send, by its last report
@@ -101,17 +110,19 @@ class Account:
         waiting = [name for name in workers if self._backlogs.get(name)]
         demand = {name: weights.get(name, 0.0) for name in workers}
         demand = with_late(demand, waiting)
+        rate, tokens = self.rate(monotonic), self.tokens(monotonic)
+        rates = self._rates.divide(rate, demand, self._word) if rate is not None else {}
+        waits = self._starts.waits(rates, rate, monotonic)
+        token_rates = self._tokens.divide(tokens, demand, self._word) if tokens is not None else {}
+        charged = self._charges.divide(token_rates, tokens, monotonic)
         if any(demand.values()):
             self._control.begin(monotonic)
         else:
-            demand = dict.fromkeys(workers, 1.0)
+            demand = dict.fromkeys(workers, 1.0)  # of slots and bytes: the next record need not wait for them
         window = min(self.window, self._control.bound(self._control.window, monotonic))
         slots = self.slots.divide(window, workers, demand, self._word)
         sends = {name: float(demand[name] > 0) for name in workers}
         room = self._bytes.divide(self._limits.bytes, sends, self._word)
-        rate, tokens = self.rate(monotonic), self.tokens(monotonic)
-        rates = self._rates.divide(rate, demand, self._word) if rate is not None else {}
-        token_rates = self._tokens.divide(tokens, demand, self._word) if tokens is not None else {}
         return {
             name: Word(
                 slots[name].due,
@@ -119,6 +130,8 @@ class Account:
                 rates.get(name),
                 token_rates.get(name),
                 int(room[name]),
+                waits.get(name, 0.0),
+                charged.get(name, 0.0),
                 self._control.cuts,
                 self._word,
             )
@@ -132,13 +145,14 @@ class Account:
         news = [share.leave(worker, self._word) for share in shares]
         if not any(news):
             return None
-        return Word(0, 0, 0.0, 0.0, 0, cut=self._control.cuts, word=self._word)
+        return Word(0, 0, 0.0, 0.0, 0, 0.0, 0.0, cut=self._control.cuts, word=self._word)
 
     def gone(self, worker: str) -> None:
         """A worker has ended: its calls are over, its shares are free."""
         self.slots.gone(worker)
         for shares in (self._rates, self._tokens, self._bytes):
             shares.gone(worker)
+        self._charges.gone(worker)
         self._control.gone(worker)
         self._backlogs.pop(worker, None)
 
@@ -149,6 +163,7 @@ class Account:
         self._rates.reported(worker, word)
         self._tokens.reported(worker, word)
         self._bytes.reported(worker, word, float(seen.get("bytes_in_flight", 0)))
+        self._charges.owe(float(seen.get("owed", 0.0)))
         self._backlogs[worker] = int(seen.get("backlog", 0))
         quota: dict[str, str] = seen.get("quota") or {}
         holds = [float(seen.get("retry_after") or 0.0)]

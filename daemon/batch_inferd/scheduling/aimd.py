@@ -24,11 +24,12 @@ FASTER_S = 4.0
 _PROBE_FIRST = 0.0017  # growth a second when probing begins
 _PROBE_MOST = 0.055
 _DOUBLES_S = 1.0  # in slow start
+_STEP_S = 0.25  # of time at most, while the growth itself grows
 _NOTICED_S = 1.2  # how long a 429 takes from the send to the cut, at most as a rule
 _MARGIN = 0.98
 _CUTS = (0.97, 0.85, 0.6, 0.4, 0.3)  # by how many cuts there were in a row
 _IN_A_ROW_S = 3.0
-_LEAST_OF_PASSED = 0.7
+_LEAST_OF_PASSED = 0.8
 
 
 class Aimd:
@@ -69,11 +70,19 @@ class Aimd:
             self.clean_s = REST_S
 
     def grow(self, seconds: float) -> None:
-        """For so long it was used, and nothing met a 429."""
-        self.clean_s += seconds
+        """For so long it was used, and nothing met a 429. In slow start it doubles at most, however long."""
         if self.slow_start:
-            self.value *= 2 ** (seconds / _DOUBLES_S)
-        elif self.clean_s < RECOVER_S:
+            self.clean_s += seconds
+            self.value = min(self._most, self.value * 2 ** min(1.0, seconds / _DOUBLES_S))
+            return
+        while seconds > 0:
+            step = min(seconds, _STEP_S)
+            seconds -= step
+            self._grow_on(step)
+
+    def _grow_on(self, seconds: float) -> None:
+        self.clean_s += seconds
+        if self.clean_s < RECOVER_S:
             self.value = self._from + (self._aim - self._from) * self.clean_s / RECOVER_S
         elif self.clean_s < REST_S:
             self.value = self._aim

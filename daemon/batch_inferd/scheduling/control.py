@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 USED = 0.9  # a window counts as used when this share of it was in flight
 _COUNTS = ("sent", "ok", "throttled", "broken", "failed", "paced", "full")
-_TICK_MAX_S = 0.25  # of time that one report may stand for: after a pause nothing has grown
+_IDLE_MAX_S = 0.25  # of time that one report may stand for while nobody had anything to send or wait for
+_BUSY_MAX_S = 10.0  # the same while somebody had: no machine sleeps unnoticed
 _ROOM = 2.0  # above what is used, for the limit that holds nothing back
 _HELD_BACK = 2.0  # times as often as by the other one
 _EPISODE_S = 2.0  # cuts that follow sooner are of the same overload
@@ -51,9 +52,11 @@ class Control:
         self._refused_at: int | None = None  # calls in flight at the last cut, if there were never more
         self._cut_at = 0.0
         self._settled = False
+        self._alike = False  # this overload came with as many calls in flight as the one before
         self._early = 0  # overloads in a row that came while the window rested, under what had passed
         self._first_flying = 0  # calls in flight at the first cut of this overload
         self._at: float | None = None  # the last report
+        self._busy: dict[str, bool] = {}  # worker -> whether it had calls in flight, or some to send
         self._answered_at = 0.0
         self._answered = False  # since the last cut
         self._begun = False
@@ -97,12 +100,15 @@ class Control:
     def gone(self, worker: str) -> None:
         """A worker has ended."""
         self._flying.pop(worker, None)
+        self._busy.pop(worker, None)
 
     def observe(self, worker: str, seen: Mapping[str, Any], now: float, *, held: bool) -> None:
         """A worker's report; `held`: nothing is sent now, as the service asked to wait."""
-        seconds = 0.0 if self._at is None else min(max(0.0, now - self._at), _TICK_MAX_S)
-        self._at = now
-        self._meter.pass_by(0.0 if held else seconds)
+        seconds = self._elapsed(now, held=held)
+        # After a 429 a worker sends nothing for a moment.
+        resting = seen.get("waiting") or seen.get("throttled")
+        self._busy[worker] = not resting and bool(seen.get("in_flight") or seen.get("backlog"))
+        self._meter.pass_by(seconds)
         self._meter.add(seen, _COUNTS)
         self._flying[worker] = (int(seen.get("peak_in_flight", 0)), int(seen.get("in_flight", 0)))
         self._most_flying = max(self._most_flying, sum(flying for _, flying in self._flying.values()))
@@ -120,6 +126,14 @@ class Control:
                 self._cut(int(seen.get("flying", 0)) + others, now)
         elif not held and now - self._answered_at < 1.0 and self._brake.share == 1.0:
             self._grow(seconds)
+
+    def _elapsed(self, now: float, *, held: bool) -> float:
+        """Seconds since the last report in which calls could be sent."""
+        at, self._at = self._at, now
+        if at is None or held:
+            return 0.0
+        most = _BUSY_MAX_S if any(self._busy.values()) else _IDLE_MAX_S
+        return min(max(0.0, now - at), most)
 
     @property
     def _passed(self) -> float:
@@ -141,6 +155,7 @@ class Control:
             self._settled
             and not self._by_pace
             and now - self._cut_at > _HEARD_S
+            and not self._alike
             and flying >= _STILL * self._first_flying
         ):
             # The window was cut already, and that did not help: it is not the calls in flight.
@@ -156,12 +171,12 @@ class Control:
         """Decide anew which one is the limit."""
         share = flying / max(1, flying, self._most_flying)
         before, self._refused_at = self._refused_at, flying if share >= _FULL else None
+        self._alike = before is not None and abs(flying - before) <= max(_ALIKE_CALLS, _ALIKE * flying)
         self._early = self._early + 1 if self._window.clean_s < REST_S else 0
         if not self._by_pace and (share < _NOT_FULL or self._early >= _TOO_EARLY):
             self._hold_by_pace(pace, flying)
             return
-        again = before is not None and abs(flying - before) <= max(_ALIKE_CALLS, _ALIKE * flying)
-        if self._by_pace and share >= _FULL and again:
+        if self._by_pace and share >= _FULL and self._alike:
             self._by_pace = False
             self._window.settle(flying)
             pace.raise_to(_ROOM * self._passed)

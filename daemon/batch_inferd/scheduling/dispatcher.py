@@ -165,14 +165,10 @@ class Dispatcher:
         self._probe_credit(now)
         active = [task for task in self.tasks.values() if task.running]
         await self._size_pool(active)
-        seats = self.pool.seats
-        self._give_jobs(seats)
+        self._give_jobs(self.pool.seats)
         self._neighbours.use({task.account for task in active})
         for fingerprint in {task.account for task in self.tasks.values()}:
-            tasks = [task for task in active if task.account == fingerprint]
-            self.account(fingerprint).daemons = self._neighbours.number(fingerprint)
-            self.account(fingerprint).set_limits([Limits.of(task) for task in tasks])
-            await self._serve(self.account(fingerprint), tasks, seats)
+            await self._serve(self.account(fingerprint))
 
     # the pool
 
@@ -197,16 +193,26 @@ class Dispatcher:
 
     # supply
 
-    async def _serve(self, account: Account, tasks: list[Task], seats: list[Seat]) -> None:
+    async def _serve(self, account: Account) -> None:
+        """Tell the seats what holds, then see that each has enough to send.
+
+        Nothing is awaited from the look at seats and tasks until all are told: a share that is given to a
+        seat which has gone meanwhile would be lost, and an old word must not follow a newer one.
+        """
+        tasks = [task for task in self.tasks.values() if task.account == account.fingerprint and task.running]
+        seats = self.pool.seats
+        account.daemons = self._neighbours.number(account.fingerprint)
+        account.set_limits([Limits.of(task) for task in tasks])
         for seat in self.pool.leaving:
             if (word := account.farewell(seat.name)) is not None:
                 self._tell(seat, account, word)
         words = account.divide([seat.name for seat in seats], weights(tasks), self._clock.monotonic())
         for seat in seats:
-            word = words[seat.name]
-            self._tell(seat, account, word)
-            if word.due:
-                await self._supply(seat, tasks, word.due)
+            self._tell(seat, account, words[seat.name])
+        for seat in seats:
+            share = words[seat.name].due
+            if share:
+                await self._supply(seat, tasks, share)
                 continue
             for lease in list(self._leases.values()):
                 if lease.seat is seat and lease.task.account == account.fingerprint:
@@ -215,7 +221,7 @@ class Dispatcher:
     def _tell(self, seat: Seat, account: Account, word: Word) -> None:
         hold = account.hold_until if account.is_held(self._clock.monotonic()) else None
         message = word.to_json() | {"account": account.fingerprint, "hold_until": hold}
-        content = message | {"word": None}
+        content = message | {"word": None, "first_in_s": None}
         key = (seat.name, account.fingerprint)
         if self._told.get(key) != content:
             self._told[key] = content
@@ -241,8 +247,6 @@ class Dispatcher:
                 held += 1
         if wanted:
             await asyncio.gather(*(self._grant(task, row, seat) for task, row in wanted))
-            if len(wanted) >= _MAX_PER_ROUND:
-                self.wake()
 
     async def _grant(self, task: Task, row: Any, seat: Seat) -> None:
         if task.forgotten or not task.directory.still_there():
@@ -262,6 +266,7 @@ class Dispatcher:
         self._tell_plan(seat, plan)
         seat.send("lease", task_lease(task, lease, plan.version))
         failpoint("lease.sent")
+        self.wake()  # a seat that has something to send now has a share of the rates
         task.wake()
 
     def _tell_plan(self, seat: Seat, plan: RequestPlan) -> None:

@@ -8,12 +8,14 @@ however it ended, and is removed by whoever finds it.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
 import re
+import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 
     from batch_inferd.seams.clock import Clock
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 LOOK_S = 2.0  # how long a daemon that was killed is still counted, at most
+CLOSE_S = 1.0  # a network disk may never answer; locks that are held still go with the process
 _FOLDER = "accounts"
 _SUFFIX = ".lock"
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
@@ -62,17 +66,28 @@ class Membership:
         make_private(self._folder.parent)
         make_private(self._folder)
         while True:
-            lock = FileLock(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}", mode=0o600, thread_local=False)
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=0)
-                if os.path.lexists(lock.lock_file):
-                    self._lock = lock
-                    return
-                lock.release()  # somebody took it for one that was left behind, before it was held
+            lock = _lock(self._folder / f"{uuid.uuid4().hex}{_SUFFIX}")
+            try:
+                lock.acquire()
+            except Timeout:
+                continue  # somebody took it for one that was left behind, before it was held
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(lock.lock_file)
+                raise
+            if os.path.lexists(lock.lock_file):
+                self._lock = lock
+                return
+            lock.release()
+
+
+def _lock(path: Path) -> FileLock:
+    # A soft lock, which is a file that is merely present, would outlive a daemon that is killed.
+    return FileLock(path, mode=0o600, timeout=0, thread_local=False, fallback_to_soft=False)
 
 
 def _is_held(path: Path) -> bool:
-    lock = FileLock(path, mode=0o600, timeout=0, thread_local=False)
+    lock = _lock(path)
     try:
         lock.acquire()
     except Timeout:
@@ -111,14 +126,20 @@ class Neighbours:
             self._task = asyncio.create_task(self._look(accounts), name="neighbours")
 
     async def close(self) -> None:
-        """Leave all accounts."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        await asyncio.to_thread(self._leave, set(self._members))
+        """Leave all accounts, as far as that takes no longer than `CLOSE_S`."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                if self._task is not None:
+                    await asyncio.wait([self._task])
+                await _in_thread(lambda: self._leave(set(self._members)))
+        except OSError as error:
+            _log.warning("other daemons may count this one until it has ended: %s", str(error) or "no answer")
+            if self._task is not None:
+                self._task.cancel()
 
     async def _look(self, accounts: set[str]) -> None:
         try:
-            numbers = await asyncio.to_thread(self._look_now, accounts)
+            numbers = await _in_thread(lambda: self._look_now(accounts))
         except OSError as error:
             if str(error) != self._said:
                 self._said = str(error)
@@ -139,3 +160,18 @@ class Neighbours:
     def _leave(self, accounts: set[str]) -> None:
         for account in accounts:
             self._members.pop(account).leave()
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Run it in a thread that nobody waits for when the process ends."""
+    future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="neighbours", daemon=True).start()
+    return await asyncio.wrap_future(future)

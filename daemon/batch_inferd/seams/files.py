@@ -18,7 +18,7 @@ import os
 import threading
 from collections import Counter
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 
 _HAS_DIR_FD = os.open in os.supports_dir_fd
 O_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
@@ -221,6 +221,12 @@ class Directory:
         handle, self._fd = self._fd, None
         if handle is not None:
             os.close(handle)
+
+
+def check_regular(path: str) -> None:
+    """Raises OSError unless it is a file: opening a pipe would wait for its other end."""
+    if not S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", path)
 
 
 def write_all(fd: int, data: bytes | memoryview, name: str = "") -> None:

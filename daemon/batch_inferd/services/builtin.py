@@ -38,6 +38,7 @@ PROFILES = {
         ),
         Profile(
             name="openai",
+            prices="openai",
             base_url="https://api.openai.com/v1",
             default_path="/v1",
             hosts=("api.openai.com",),
@@ -51,6 +52,7 @@ PROFILES = {
         ),
         Profile(
             name="azure",
+            prices="azure",
             base_url="${AZURE_OPENAI_ENDPOINT}",  # https://NAME.openai.azure.com; the model is the deployment
             default_path="/openai/v1",
             hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
@@ -120,6 +122,7 @@ PROFILES = {
         ),
         Profile(
             name="deepseek",
+            prices="deepseek",
             base_url="https://api.deepseek.com/v1",
             default_path="/v1",
             hosts=("api.deepseek.com",),
@@ -131,6 +134,7 @@ PROFILES = {
         ),
         Profile(
             name="moonshot",
+            prices="moonshotai",
             base_url="https://api.moonshot.cn/v1",
             default_path="/v1",
             hosts=("api.moonshot.cn", "api.moonshot.ai"),
@@ -142,6 +146,7 @@ PROFILES = {
         ),
         Profile(
             name="groq",
+            prices="groq",
             base_url="https://api.groq.com/openai/v1",
             default_path="/openai/v1",
             hosts=("api.groq.com",),
@@ -162,6 +167,7 @@ PROFILES = {
         ),
         Profile(
             name="together",
+            prices="together",
             base_url="https://api.together.ai/v1",
             default_path="/v1",
             hosts=("api.together.ai", "api.together.xyz"),
@@ -182,6 +188,7 @@ PROFILES = {
         ),
         Profile(
             name="mistral",
+            prices="mistral",
             base_url="https://api.mistral.ai/v1",
             default_path="/v1",
             hosts=("api.mistral.ai",),

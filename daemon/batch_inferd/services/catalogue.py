@@ -132,6 +132,7 @@ def _read(name: str, position: tuple[int, int], node: nodes.Node, problems: Prob
     like = PROFILES[values.pop("like")] if "like" in values else GENERIC
     values["keyless"] = like.keyless or values.get("auth") == "none"
     known = msgspec.to_builtins(like) | {"hosts": [], "variable": None, "default_path": ""}
+    known["prices"] = None  # those of a gateway are its own
     # Nobody vouches for the Batch API of a gateway: it is used where the config says `backend: batch`.
     known["backends"] = ["online"]
     if like.batch is None and not like.batch_later:

@@ -55,3 +55,4 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     credit_codes: tuple[str, ...] = CREDIT_CODES
     model_codes: tuple[str, ...] = ("model_not_found",)
     max_concurrency: int | None = None  # None: the config's default
+    prices: str | None = None  # the service's name in genai-prices; None: it is found by its address

@@ -23,6 +23,7 @@ from batch_inferd.services.batch_settings import (
     with_settings,
 )
 from batch_inferd.services.credentials import NO_PASSWORD, PLACEHOLDER, Credential, header_safe
+from batch_inferd.services.images import image_notes, image_plan
 from batch_inferd.services.parameters import ALWAYS_OMITTED, Mapped, map_parameters
 from batch_inferd.services.profiles import Profile, find_profile
 from batch_inferd.services.proxies import ProxyError, has_password, proxy_for
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
     from batch_inferd.backends.batch.api import BatchApi
     from batch_inferd.config.schema import Config
+    from batch_inferd.images.plan import ImagePlan
+    from batch_inferd.sources.s3 import S3Access
 
+SOURCE_FIELDS = ("$source",)  # what a record was made of is never sent
 # An answer of more bytes is a failure: nothing that a model writes comes near.
 MAX_RESPONSE_BYTES = 64 * 2**20
 
@@ -61,6 +65,8 @@ class Resolved:
     max_concurrency: int
     batch: BatchApi | None = None
     window: str | None = None
+    from_source: bool = False  # its lines were made of something else, and say of what
+    s3: S3Access | None = None  # for images in object storage
     notes: tuple[Text, ...] = ()
     warnings: tuple[Text, ...] = ()
 
@@ -134,7 +140,7 @@ class _Resolver:
             max_concurrency=self._max_concurrency(profile),
             batch=batch,
             window=window,
-            notes=(*mapped.notes, *settings_notes(self._config, backend)),
+            notes=(*mapped.notes, *settings_notes(self._config, backend), *image_notes(self._config.images)),
             warnings=tuple(self._warnings),
         )
 
@@ -276,7 +282,7 @@ def build_plan(
         proxy=resolved.proxy,
         defaults=_mapped(resolved).defaults,
         messages_key=resolved.messages_key,
-        omit=[*ALWAYS_OMITTED, *profile.omit],
+        omit=[*ALWAYS_OMITTED, *profile.omit, *(SOURCE_FIELDS if resolved.from_source else ())],
         rename=dict(profile.rename),
         batch_id=batch_id,
         credit_codes=list(profile.credit_codes),
@@ -287,8 +293,17 @@ def build_plan(
         max_response_bytes=MAX_RESPONSE_BYTES,
         durability=config.output.durability,
         batch=_batch_plan(resolved, title),
+        images=_image_plan(resolved),
         priority=config.priority,
     )
+
+
+def _image_plan(resolved: Resolved) -> ImagePlan | None:
+    """A JSON Lines file's references of images are sent as they stand, unless the config has the section."""
+    settings = resolved.config.images
+    if settings is None and not resolved.from_source:
+        return None
+    return image_plan(settings, resolved.s3)
 
 
 def _batch_plan(resolved: Resolved, title: str) -> BatchPlan | None:

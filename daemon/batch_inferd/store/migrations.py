@@ -84,5 +84,55 @@ MIGRATIONS: tuple[str, ...] = (
     -- Whether a chunk was ever leased: if not, it has no journals to look for.
     CREATE INDEX leases_of_chunk ON leases (chunk);
     """,
+    """
+    -- Tokens that cost less: those from the service's cache, and those of answers that batches brought (they
+    -- are in tokens_in and tokens_out too).
+    ALTER TABLE chunks ADD COLUMN tokens_cached INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE chunks ADD COLUMN batch_in INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE chunks ADD COLUMN batch_out INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE chunks ADD COLUMN batch_cached INTEGER NOT NULL DEFAULT 0;
+
+    -- The same sums by the local day on which they were committed to `chunks`: the trigger keeps them.
+    CREATE TABLE spending (
+        day TEXT PRIMARY KEY,
+        answered INTEGER NOT NULL,
+        tokens_in INTEGER NOT NULL,
+        tokens_out INTEGER NOT NULL,
+        tokens_unknown INTEGER NOT NULL,
+        tokens_cached INTEGER NOT NULL,
+        batch_in INTEGER NOT NULL,
+        batch_out INTEGER NOT NULL,
+        batch_cached INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO spending
+        SELECT date(coalesce((SELECT CAST(value AS REAL) FROM facts WHERE key = 'ended' AND value <> 'null'),
+                             (SELECT CAST(value AS REAL) FROM facts WHERE key = 'created'),
+                             CAST(strftime('%s', 'now') AS REAL)), 'unixepoch', 'localtime'),
+               sum(answered), sum(tokens_in), sum(tokens_out), sum(tokens_unknown), 0, 0, 0, 0
+        FROM chunks HAVING sum(answered) > 0;
+    CREATE TRIGGER chunks_spending AFTER UPDATE OF answered, tokens_in, tokens_out, tokens_unknown,
+        tokens_cached, batch_in, batch_out, batch_cached ON chunks
+    WHEN NEW.answered <> OLD.answered OR NEW.tokens_in <> OLD.tokens_in
+        OR NEW.tokens_out <> OLD.tokens_out OR NEW.tokens_unknown <> OLD.tokens_unknown
+        OR NEW.tokens_cached <> OLD.tokens_cached OR NEW.batch_in <> OLD.batch_in
+        OR NEW.batch_out <> OLD.batch_out OR NEW.batch_cached <> OLD.batch_cached
+    BEGIN
+        INSERT INTO spending VALUES (
+            date('now', 'localtime'),
+            NEW.answered - OLD.answered, NEW.tokens_in - OLD.tokens_in, NEW.tokens_out - OLD.tokens_out,
+            NEW.tokens_unknown - OLD.tokens_unknown, NEW.tokens_cached - OLD.tokens_cached,
+            NEW.batch_in - OLD.batch_in, NEW.batch_out - OLD.batch_out,
+            NEW.batch_cached - OLD.batch_cached
+        ) ON CONFLICT (day) DO UPDATE SET
+            answered = answered + excluded.answered,
+            tokens_in = tokens_in + excluded.tokens_in,
+            tokens_out = tokens_out + excluded.tokens_out,
+            tokens_unknown = tokens_unknown + excluded.tokens_unknown,
+            tokens_cached = tokens_cached + excluded.tokens_cached,
+            batch_in = batch_in + excluded.batch_in,
+            batch_out = batch_out + excluded.batch_out,
+            batch_cached = batch_cached + excluded.batch_cached;
+    END;
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

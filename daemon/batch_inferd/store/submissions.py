@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batch_inferd.store.taskdb import COLUMNS, ChunkRow, set_counts, set_facts_in
+from batch_inferd.store.taskdb import COLUMNS, COUNTED, ChunkRow, set_counts, set_facts_in
 
 if TYPE_CHECKING:
     import sqlite3
@@ -270,7 +270,7 @@ class SubmissionStore:
                     "UPDATE chunks SET packed = max(0, packed - ?) WHERE n = ?", (count_lines(ranges), chunk)
                 )
                 row = _chunk(db, chunk)
-                counts = {name: getattr(row, name) for name in _KEPT}
+                counts = {name: getattr(row, name) for name in COUNTED}
                 changes.append(_end(db, found.get(chunk, ChunkEnd(chunk, counts, row.open, 0)), now))
             return changes
 
@@ -286,9 +286,6 @@ class SubmissionStore:
             set_facts_in(db, facts)
 
         await self._db.write(work)
-
-
-_KEPT = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
 
 
 def count_lines(ranges: Iterable[tuple[int, int]]) -> int:

@@ -39,7 +39,8 @@ class ChunkRow(NamedTuple):
     """A row of `chunks`; counts are those of the current round as last reported.
 
     `packed`, `since` and `path` belong to tasks that run as batches, see `store.submissions`; `opened` is
-    the `-retry` round that opened it last.
+    the `-retry` round that opened it last. `tokens_cached` are among `tokens_in`, as are those of answers
+    that batches brought (`batch_in`, of which `batch_cached` were cached; `batch_out` likewise).
     """
 
     n: int
@@ -62,6 +63,10 @@ class ChunkRow(NamedTuple):
     since: float | None = None
     path: str = ""
     opened: int = 0
+    tokens_cached: int = 0
+    batch_in: int = 0
+    batch_out: int = 0
+    batch_cached: int = 0
 
     @property
     def open(self) -> int:
@@ -83,6 +88,10 @@ class Totals(NamedTuple):
     tokens_in: int
     tokens_out: int
     tokens_unknown: int
+    tokens_cached: int
+    batch_in: int
+    batch_out: int
+    batch_cached: int
 
 
 COLUMNS = ", ".join(ChunkRow._fields)
@@ -92,7 +101,11 @@ _WHERE = {
     for state in ("ready", "leased")
 }
 _LAST = 2**62  # beyond every chunk's number
-_COUNTS = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
+USAGE = (
+    *("tokens_in", "tokens_out", "tokens_unknown", "tokens_cached"),
+    *("batch_in", "batch_out", "batch_cached"),
+)
+COUNTED = ("answered", "error", "missing", "retries", *USAGE)  # what is kept of a chunk's outcomes
 
 
 class TaskDB:
@@ -187,6 +200,16 @@ class TaskDB:
             rows.extend(page)
         return rows
 
+    async def spending(self) -> list[tuple[str, dict[str, int]]]:
+        """Answers and tokens by the local day on which they were committed, in order of days."""
+
+        def work(db: sqlite3.Connection) -> list[tuple[str, dict[str, int]]]:
+            names = ("answered", *USAGE)
+            query = f"SELECT day, {', '.join(names)} FROM spending ORDER BY day"  # noqa: S608  constants
+            return [(str(row[0]), dict(zip(names, row[1:], strict=True))) for row in db.execute(query)]
+
+        return await self.read(work)
+
     # leases
 
     async def grant(self, lease: str, chunk: int, worker: str, now: float) -> bool:
@@ -228,6 +251,14 @@ class TaskDB:
         def work(db: sqlite3.Connection) -> list[int]:
             query = "SELECT DISTINCT chunk FROM leases WHERE ended IS NULL ORDER BY chunk"
             return [row[0] for row in db.execute(query)]
+
+        return await self.read(work)
+
+    async def workers_of(self, chunk: int) -> dict[str, str]:
+        """The worker of each lease that a chunk was ever given under."""
+
+        def work(db: sqlite3.Connection) -> dict[str, str]:
+            return dict(db.execute("SELECT lease, worker FROM leases WHERE chunk = ?", (chunk,)).fetchall())
 
         return await self.read(work)
 
@@ -292,6 +323,21 @@ class TaskDB:
 
         return int(await self.write(work))
 
+    async def reopen_some(
+        self, round_number: int, chunks: Sequence[tuple[int, int, int]], **facts: Any
+    ) -> None:
+        """`-retry` of some records: (chunk, errors, missing), of which the last two stay as they are."""
+
+        def work(db: sqlite3.Connection) -> None:
+            query = (
+                "UPDATE chunks SET state = 'ready', error = ?, missing = ?, since = NULL, path = '', "
+                "opened = ? WHERE n = ?"
+            )
+            db.executemany(query, ((errors, missing, round_number, n) for n, errors, missing in chunks))
+            set_facts_in(db, {**facts, "round": round_number})
+
+        await self.write(work)
+
     # publications
 
     async def commit_publication(self, generation: int, files: dict[str, Any], now: float) -> None:
@@ -312,6 +358,22 @@ class TaskDB:
             return (row[0], json.loads(row[1])) if row else None
 
         return await self.read(work)
+
+    async def last_publication(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest publication that was finished: its generation, and what was committed with it."""
+
+        def work(db: sqlite3.Connection) -> tuple[int, dict[str, Any]] | None:
+            done = "done IS NOT NULL ORDER BY generation DESC LIMIT 1"
+            query = f"SELECT generation, files FROM publications WHERE {done}"  # noqa: S608  constants
+            row = db.execute(query).fetchone()
+            return (row[0], json.loads(row[1])) if row else None
+
+        return await self.read(work)
+
+    async def mend_publication(self, generation: int, files: dict[str, Any]) -> None:
+        """Commit what a finished publication consists of now."""
+        query = "UPDATE publications SET files = ? WHERE generation = ?"
+        await self.write(lambda db: db.execute(query, (json.dumps(files), generation)))
 
     async def drop_publication(self, generation: int) -> None:
         """Forget a committed publication whose stage is lost: the outputs will be merged again."""
@@ -338,8 +400,8 @@ def set_facts_in(db: sqlite3.Connection, facts: dict[str, Any]) -> None:
 
 def set_counts(db: sqlite3.Connection, chunk: int, counts: dict[str, int]) -> None:
     """Store a chunk's counts inside a transaction."""
-    sets = ", ".join(f"{name} = ?" for name in _COUNTS)
-    values = [int(counts.get(name, 0)) for name in _COUNTS]
+    sets = ", ".join(f"{name} = ?" for name in COUNTED)
+    values = [int(counts.get(name, 0)) for name in COUNTED]
     db.execute(f"UPDATE chunks SET {sets} WHERE n = ?", (*values, chunk))  # noqa: S608  constants
 
 

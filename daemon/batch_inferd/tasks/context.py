@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from batch_inferd.money.prices import PriceBook
 
 if TYPE_CHECKING:
     from batch_infer.protocol.workspace import Workspace
@@ -28,3 +30,4 @@ class Context:
     logs: TaskLogs
     dispatcher: Dispatcher
     upstreams: Upstreams
+    prices: PriceBook = field(default_factory=PriceBook)

@@ -16,12 +16,12 @@ from batch_inferd.merge.publish import StageLost, discard_stage, publish, redo
 from batch_inferd.merge.report import Header
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
-from batch_inferd.tasks import states
+from batch_inferd.tasks import exporting, states
 from batch_inferd.tasks.states import Reason
 from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batch_inferd.store.taskdb import ChunkRow
     from batch_inferd.tasks.task import Task
@@ -39,21 +39,31 @@ async def merge_and_publish(task: Task) -> None:
     generation = int(task.facts.get("generation", 0)) + 1
     # A publication that was committed and then failed is void: its stage goes with the new merge.
     await task.db.drop_publication(generation)
-    merged = await asyncio.to_thread(_open_merged, task)
+    ended = task.context.clock.now()
+    merged = await asyncio.to_thread(open_merged, task)
+    loop = asyncio.get_running_loop()
+
+    def progress(done: int) -> None:
+        total = sum(task.progress.chunks.values())
+        task.merge_share = done / total if total else 1.0
+        if done % 64 == 0:
+            loop.call_soon_threadsafe(task.changed)
+
     try:
-        result = await _merge(task, merged, generation, cancelled)
-        end = _end_facts(task, result, cancelled)
+        result = await merge(task, merged, generation, ended=ended, progress=progress)
+        end = _end_facts(task, result, cancelled, ended)
         try:
+            files = result.files | await exporting.write_formats(task, merged, generation, end)
             _check_there(task)
             await task.db.commit_publication(
-                generation, {"files": result.files, "end": end}, task.context.clock.now()
+                generation, {"files": files, "end": end}, task.context.clock.now()
             )
         except BaseException:
             await in_thread(lambda: discard_stage(merged, generation))  # it would keep a full disk full
             raise
         try:
             _check_there(task)
-            await in_thread(lambda: publish(merged, generation, result.files))
+            await in_thread(lambda: publish(merged, generation, files))
         except StageLost as error:  # somebody was in the folder: nothing was renamed, merge again
             raise OSError(errno.EIO, str(error)) from error
     finally:
@@ -69,7 +79,7 @@ async def redo_publication(task: Task) -> bool:
         return False
     generation, stored = found
     try:
-        merged = await asyncio.to_thread(_open_merged, task)
+        merged = await asyncio.to_thread(open_merged, task)
         try:
             await in_thread(lambda: redo(merged, generation, stored["files"]))
         finally:
@@ -82,7 +92,15 @@ async def redo_publication(task: Task) -> bool:
     return True
 
 
-async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool) -> MergeResult:
+async def merge(
+    task: Task, merged: Directory, generation: int, *, ended: float, progress: Callable[[int], None]
+) -> MergeResult:
+    """Stage generation G of the outputs in `merged`, as of a task that ended at `ended` (unix seconds).
+
+    `progress` is called in a thread with the number of chunks done. The same journals and the same time
+    give the same files, byte for byte. Raises OSError, sqlite3.Error.
+    """
+    cancelled = bool(task.facts.get("cancel"))
     stop = threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -96,13 +114,8 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
                 return
             after = page[-1].n
 
-    def progress(done: int) -> None:
-        total = sum(task.progress.chunks.values())
-        task.merge_share = done / total if total else 1.0
-        if done % 64 == 0:
-            loop.call_soon_threadsafe(task.changed)
-
     position = task.reading.position
+    await task.money.settled()
     batches = None
     if task.batch is not None:
         found = await task.batch.store.results()
@@ -113,11 +126,12 @@ async def _merge(task: Task, merged: Directory, generation: int, cancelled: bool
         uuid=task.uuid,
         state=states.CANCELLED if cancelled else states.COMPLETED,
         started=task.facts.get("started"),
-        ended=task.context.clock.now(),
+        ended=ended,
         left_out=int(task.facts.get("left_out") or 0),
         unread=_unread(task) if cancelled else None,
         backend=task.backend,
         batches=batches,
+        price=task.money.price,
     )
     return await in_thread(
         lambda: merge_task(
@@ -153,7 +167,8 @@ def _check_there(task: Task) -> None:
         raise FileNotFoundError(errno.ENOENT, "the task's folder was removed", str(task.directory.path))
 
 
-def _open_merged(task: Task) -> Directory:
+def open_merged(task: Task) -> Directory:
+    """The folder of the task's outputs, which is made if need be. Raises OSError."""
     path = task.context.workspace.merged / task.id
     _check_there(task)
     with contextlib.suppress(FileExistsError):
@@ -161,8 +176,7 @@ def _open_merged(task: Task) -> Directory:
     return Directory(path)
 
 
-def _end_facts(task: Task, result: MergeResult, cancelled: bool) -> dict[str, Any]:
-    ended = task.context.clock.now()
+def _end_facts(task: Task, result: MergeResult, cancelled: bool, ended: float) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "ended": ended,
         "identity": result.identity,
@@ -205,5 +219,9 @@ def _log_end(task: Task, result: MergeResult) -> None:
         f"tokens: {tally.tokens_in} in, {tally.tokens_out} out, {tally.tokens_unknown} without usage; "
         f"retries: {tally.retries}; failed attempts by class: {dict(tally.failures)}",
     )
+    cost = task.money.cost()
+    if cost is not None:
+        known = "unknown" if cost["spent"] is None else f"{cost['spent']:.6f} {cost['currency']}"
+        task.log(logging.INFO, f"cost: {known}, {cost['unknown_records']} answers without usage not in it")
     for name, facts in result.files.items():
         task.log(logging.INFO, f"{name}: {facts['bytes']} bytes, sha256 {facts['sha256']}")

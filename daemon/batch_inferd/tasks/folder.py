@@ -8,15 +8,19 @@ import errno
 import json
 import os
 import shutil
+import time
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import TaskExists
 from batch_infer.protocol.text import Text
+from batch_infer.protocol.workspace import PIPED_PREFIX
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
 from batch_inferd.store.taskdb import NAME, TaskDB
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from batch_infer.protocol.workspace import Workspace
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 _NEW = ".new-"
+_PIPED_S = 86_400.0  # since the last write to it
+REMOVED = ".removed-"  # a folder of this name is being removed
 
 
 def exists_error(task_id: str, why: Text | None = None) -> TaskExists:
@@ -39,11 +45,15 @@ def exists_error(task_id: str, why: Text | None = None) -> TaskExists:
 
 
 def make_data_folders(workspace: Workspace) -> None:
-    """chunks/ and merged/, owner only when we make them; what a crash left half made is removed."""
+    """chunks/ and merged/, owner only when we make them; what a crash left half made or half removed goes."""
     for folder in (workspace.chunks, workspace.merged):
         folder.mkdir(mode=0o700, exist_ok=True)
-    for left in workspace.chunks.glob(f"{_NEW}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        for left in chain(folder.glob(f"{_NEW}*"), folder.glob(f"{REMOVED}*")):
+            shutil.rmtree(left, ignore_errors=True)
+    for piped in workspace.chunks.glob(f"{PIPED_PREFIX}*"):  # a client may be writing it just now
+        with contextlib.suppress(OSError):
+            if time.time() - piped.stat().st_mtime > _PIPED_S:
+                piped.unlink()
 
 
 async def create(
@@ -53,11 +63,12 @@ async def create(
     uuid: str,
     config: dict[str, Any],
     facts: dict[str, Any],
+    taken: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Make chunks/<task-id> with its database and config; durable when this returns.
 
-    It is built beside and renamed into place, so that a crash leaves the whole task or none of it.
-    Raises TaskExists, OSError, sqlite3.Error.
+    `taken`: files that are moved into it, (path, new name). It is built beside and renamed into place, so
+    that a crash leaves the whole task or none of it. Raises TaskExists, OSError, sqlite3.Error.
     """
     final = workspace.chunks / task_id
     if _is_taken(final) or _is_taken(workspace.merged / task_id):
@@ -70,16 +81,24 @@ async def create(
             await db.set_facts(**facts)
         finally:
             await db.close()
-        await asyncio.to_thread(_complete, workspace, building, final, config)
+        await asyncio.to_thread(_complete, workspace, building, final, config, taken)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, building, ignore_errors=True)
         raise
     failpoint("submit.committed")
 
 
-def _complete(workspace: Workspace, building: Path, final: Path, config: dict[str, Any]) -> None:
+def _complete(
+    workspace: Workspace,
+    building: Path,
+    final: Path,
+    config: dict[str, Any],
+    taken: Sequence[tuple[str, str]],
+) -> None:
     directory = Directory(building)
     try:
+        for path, name in taken:
+            os.rename(path, building / name)
         write_config(directory, config)
     finally:
         directory.close()

@@ -6,7 +6,10 @@ import asyncio
 import logging
 import uuid
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from batch_infer.protocol.errors import BatchInferError
 from batch_infer.protocol.text import Text
@@ -20,7 +23,7 @@ from batch_inferd.services.credentials import PLACEHOLDER, Credential
 from batch_inferd.services.masking import mask
 from batch_inferd.services.resolve import Resolved, build_plan
 from batch_inferd.store.taskdb import TaskDB
-from batch_inferd.tasks import finish, folder, states
+from batch_inferd.tasks import finish, folder, retrying, states, storage
 from batch_inferd.tasks.owner import owner_of
 from batch_inferd.tasks.states import Reason
 from batch_inferd.tasks.task import Task
@@ -42,6 +45,7 @@ async def load(context: Context, name: str) -> Task:
         config = await asyncio.to_thread(folder.read_config, directory)
         restore(config, Credential())  # a snapshot of another shape is refused here, with its task
         task = Task(context, name, directory, db, facts, completed(config))
+        await retrying.finish_carrying(task)
         if facts["state"] not in states.ENDED:
             await _end_leases(context, directory, db, int(facts.get("round", 0)))
         task.progress.load(await db.totals())
@@ -67,11 +71,18 @@ async def _end_leases(context: Context, directory: Directory, db: TaskDB, round_
 
 
 def open_log(task: Task) -> None:
-    """Log the task to its own file, at the level and for the days that its config says."""
+    """Log the task to its own file, where, how, and for the days that its config says."""
     logging_config = task.config["config"]["logging"]
     level = logging.getLevelNamesMapping()[str(logging_config["level"]).upper()]
     keep_days = float(logging_config["keep_days"])
-    task.context.logs.open(task.id, float(task.facts["created"]), level=level, keep_days=keep_days)
+    task.context.logs.open(
+        task.id,
+        float(task.facts["created"]),
+        level=level,
+        keep_days=keep_days,
+        directory=Path(logging_config["dir"]) if logging_config["dir"] else None,
+        as_json=logging_config["format"] == "json",
+    )
     task.log_path = task.context.logs.path(task.id)
 
 
@@ -156,6 +167,8 @@ async def ensure_plan(task: Task) -> bool:
         if task.uses_test_service:
             service = await ensure_running(task.context.workspace.test_service, task.context.clock)
         resolved = restore(task.config, credential, test_base_url=service)
+        s3 = await asyncio.to_thread(storage.load, task.context.credentials, task.facts.get("s3"))
+        resolved = replace(resolved, s3=s3, from_source=task.spooling.origin is not None)
     except TestServiceUnavailable as error:
         await _hold(task, Reason("service", error.text))  # the registry tries again
         return False
@@ -211,16 +224,21 @@ def save_credential(context: Context, resolved: Resolved) -> str:
     return fingerprint
 
 
-async def log_start(task: Task, warnings: tuple[Text, ...], notes: tuple[Text, ...]) -> None:
-    """The head of the task's log: what runs, with what, on which input."""
+async def log_start(task: Task, warnings: tuple[Text, ...], notes: tuple[Text, ...], about: str) -> None:
+    """The head of the task's log: what runs, with what, on which input. `about` is what a source shows."""
     task.log(logging.INFO, f"task {task.id} ({task.uuid}) accepted")
     task.log(logging.INFO, f"service: {task.service}, model: {task.model}, account: {task.account}")
     task.log(logging.INFO, f"config: {mask(task.config['config'])}")
-    try:
-        analysis = str(await asyncio.to_thread(analyse, task.pin.path, task.pin.size))
-    except OSError as error:
-        analysis = f"cannot be looked at: {error}"
-    task.log(logging.INFO, f"input: {task.pin.path}: {analysis}")
+    origin = task.spooling.origin
+    if origin is not None:
+        spec = {key: value for key, value in asdict(origin.spec).items() if value}
+        analysis = f"{about}; {spec}"
+    else:
+        try:
+            analysis = str(await asyncio.to_thread(analyse, task.pin.path, task.pin.size))
+        except OSError as error:
+            analysis = f"cannot be looked at: {error}"
+    task.log(logging.INFO, f"input: {task.input_name}: {analysis}")
     for text in notes:
         task.log(logging.INFO, str(text))
     for text in warnings:

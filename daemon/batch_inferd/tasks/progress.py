@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from batch_inferd.store.taskdb import COUNTED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batch_inferd.store.submissions import Change
     from batch_inferd.store.taskdb import ChunkRow, Totals
 
-COUNTED = ("answered", "error", "missing", "retries", "tokens_in", "tokens_out", "tokens_unknown")
 _WINDOW_S = 20.0
 _SAMPLE_S = 0.5
 

@@ -12,6 +12,7 @@ from batch_infer.protocol.text import Text
 from batch_inferd.intake import cutter
 from batch_inferd.intake.source import Pin, count_records, open_pinned, pin
 from batch_inferd.seams.failpoint import failpoint
+from batch_inferd.tasks.spooling import open_spool
 from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Reading:
     @property
     def complete(self) -> bool:
         """Whether everything that belongs to the task was cut."""
+        if self._task.spooling.open:
+            return False
         return cutter.is_end(self.position, self._task.pin.size, self._task.test_lines)
 
     def accept(self) -> None:
@@ -49,7 +52,8 @@ class Reading:
         count = min(self._batch, ahead)
         self._batch = min(_BATCH_MAX, self._batch * 2)
         stop = threading.Event()
-        source = open_pinned(task.pin)
+        used = task.spooling.used
+        source = open_spool(task.directory, task.pin) if used else open_pinned(task.pin)
         try:
             rows, position = await in_thread(
                 lambda: cutter.cut(
@@ -77,6 +81,8 @@ class Reading:
     async def _check(self) -> None:
         """Compare the file with what was pinned, whenever it looks different from the last time."""
         task, pinned = self._task, self._task.pin
+        if task.spooling.used:
+            return  # nobody but us writes it
         now = await asyncio.to_thread(pin, pinned.path)
         if now == self._seen:
             return

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_infer.protocol.text import Text
-from batch_inferd.config.schema import Execution, Limits
+from batch_inferd.config.schema import Execution, Limits, Logging
 from batch_inferd.config.settings import differences, read_settings, with_settings
+from batch_inferd.logs.folder import log_folder
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.tasks import folder, opening
 
@@ -30,6 +31,9 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
     Raises ConfigError, OSError, sqlite3.Error.
     """
     values = read_settings(given)
+    if "log_dir" in values:
+        root = str(task.context.workspace.root)
+        values["log_dir"] = await asyncio.to_thread(log_folder, values["log_dir"], root)
     stored = task.config
     # What holds, where the service's own limit took the place of the config's default.
     before = with_settings(stored["config"], {"max_concurrency": stored["max_concurrency"]})
@@ -53,11 +57,14 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
             execution=msgspec.convert(config["execution"], Execution),
             limits=msgspec.convert(config["limits"], Limits),
             priority=config["priority"],
+            logging=msgspec.convert(config["logging"], Logging),
         )
         resolved = dataclasses.replace(task.resolved, config=changed, max_concurrency=most)
         opening.set_plan(task, resolved)
     for key, old, new in changes:
         task.log(20, f"{key}: {old} -> {new}")
+    if keys & {"log_dir", "log_level"}:
+        opening.open_log(task)
     dispatcher = task.context.dispatcher
     if "priority" in keys:
         dispatcher.replan(task)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from batch_infer.protocol.text import Text
 from batch_inferd.config.load import parse_config
 from batch_inferd.config.permissions import permission_warnings
 from batch_inferd.config.snapshot import identity, snapshot
-from batch_inferd.intake.source import Pin, count_records, input_warning, pin
+from batch_inferd.intake.source import Pin, count_records, input_warning
 from batch_inferd.lifecycle.filesystem import network_warning
+from batch_inferd.logs.folder import log_folder
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
-from batch_inferd.tasks import folder, opening, states
+from batch_inferd.tasks import entering, folder, opening, states, storage
+from batch_inferd.tasks.entering import Entry
 from batch_inferd.tasks.owner import owner_of
+from batch_inferd.tasks.spooling import empty_pin
 from batch_inferd.testing.adopt import ensure_running
 
 if TYPE_CHECKING:
@@ -33,7 +40,8 @@ _PEEK = 64 * 1024 * 1024  # bytes read at submit to say how many records test_li
 class Submission(NamedTuple):
     """What a client sends: the config's bytes and path, its shell's variables and proxies, the input.
 
-    `settings` of the command line win over the config.
+    `settings` and `overrides` of the command line win over the config. `stdin`: the input came through a
+    pipe and lies in a file, which becomes the task's; this is the digest of its content.
     """
 
     config: bytes
@@ -42,6 +50,8 @@ class Submission(NamedTuple):
     proxy: dict[str, str]
     input: str = ""
     settings: Mapping[str, str] = MappingProxyType({})
+    overrides: Mapping[str, str | list[str]] = MappingProxyType({})
+    stdin: str | None = None
 
 
 class Prepared(NamedTuple):
@@ -54,25 +64,44 @@ class Prepared(NamedTuple):
     pin: Pin
     warnings: tuple[Text, ...]
     notes: tuple[Text, ...]
+    entry: Entry = Entry()
+    s3: str | None = None  # the fingerprint of the keys of object storage
 
 
-async def prepare(context: Context, sent: Submission, *, pinned: Pin | None = None) -> Prepared:
-    """Read and resolve everything that a submit carries; a `pinned` input is not looked at again.
+async def prepare(context: Context, sent: Submission, *, task: Task | None = None) -> Prepared:
+    """Read and resolve everything that a submit carries; the input of a `task` is not looked at again.
 
     Raises ConfigError, InputError.
     """
-    config = await asyncio.to_thread(parse_config, sent.config, sent.config_path, sent.settings)
+    if task is not None:
+        sent = sent._replace(overrides=dict(task.facts.get("overrides") or {}) | dict(sent.overrides))
+    config = await asyncio.to_thread(
+        parse_config, sent.config, sent.config_path, sent.settings, sent.overrides
+    )
+    if config.logging.dir is not None:
+        base = os.path.dirname(sent.config_path)
+        found = await asyncio.to_thread(log_folder, config.logging.dir, base)
+        config = msgspec.structs.replace(config, logging=msgspec.structs.replace(config.logging, dir=found))
     warnings: list[Text] = []
     network = await asyncio.to_thread(network_warning, context.workspace.root)
     if network is not None:
         warnings.append(network)
-    if pinned is None:
-        pinned = await asyncio.to_thread(pin, sent.input)
-        warnings += await asyncio.to_thread(_input_warnings, context, pinned, config.test_lines)
     service = None
     if wants_test_service(config, sent.env):
         service = await ensure_running(context.workspace.test_service, context.clock)
     resolved = resolve(config, sent.env, sent.proxy, test_base_url=service)
+    if task is None:
+        entry = await asyncio.to_thread(entering.enter, sent.input, sent.stdin, resolved, sent)
+    else:
+        entry = await asyncio.to_thread(entering.again, task, resolved, sent)
+    pinned = entry.pin or (task.pin if task is not None else Pin(sent.input, 0, 0, 0, 0))
+    warnings += entry.warnings
+    if task is None and entry.pin is not None:
+        warnings += await asyncio.to_thread(_input_warnings, context, entry.pin, config.test_lines)
+    s3 = None
+    if entry.s3 is not None:
+        s3 = await asyncio.to_thread(storage.save, context.credentials, entry.s3)
+    resolved = replace(resolved, s3=entry.s3, from_source=entry.spooled)
     account = await asyncio.to_thread(opening.save_credential, context, resolved)
     stored = snapshot(resolved, account)
     warnings += permission_warnings(config, sent.config_path, None)  # the client looks after its .env
@@ -80,10 +109,12 @@ async def prepare(context: Context, sent: Submission, *, pinned: Pin | None = No
         resolved,
         account,
         stored,
-        identity(stored, pinned.path),
+        identity(stored, *entry.identity()),
         pinned,
         (*warnings, *resolved.warnings),
-        tuple(resolved.notes),
+        (*resolved.notes, *entry.notes),
+        entry,
+        s3,
     )
 
 
@@ -105,23 +136,33 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
         "round": 0,
         "generation": 0,
         "pin": prepared.pin.to_json(),
+        "s3": prepared.s3,
+        **prepared.entry.facts(),
         "position": None,
         "plan_version": 1,
         "identity_of_task": prepared.identity,
         "identity": None,
         "batch_id": f"batch_{day}{task_uuid.replace('-', '')[:16]}",
     }
+    spool = empty_pin(context.workspace.chunks / task_id)
+    if prepared.entry.spooled:
+        facts["pin"] = spool.to_json()
+    elif prepared.entry.piped is not None:
+        facts["pin"] = prepared.pin._replace(path=spool.path).to_json()
     facts["acceptance"] = acceptance(context, task_id, task_uuid, prepared)
     registry.creating.add(task_id)
     try:
-        await folder.create(context.store, context.workspace, task_id, task_uuid, prepared.config, facts)
+        taken = [prepared.entry.piped] if prepared.entry.piped is not None else []
+        await folder.create(
+            context.store, context.workspace, task_id, task_uuid, prepared.config, facts, taken
+        )
         task = await opening.load(context, task_id)
         registry.tasks[task_id] = task
     finally:
         registry.creating.discard(task_id)
     context.dispatcher.account(prepared.account).unblock()
     opening.set_plan(task, prepared.resolved)
-    await opening.log_start(task, prepared.warnings, prepared.notes)
+    await opening.log_start(task, prepared.warnings, prepared.notes, prepared.entry.about)
     task.start()
     task.changed()
     return task
@@ -129,7 +170,10 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
 
 async def mend(task: Task, prepared: Prepared) -> None:
     """Take over credentials, limits, execution and logging of a newer config of the same task."""
-    if prepared.config == task.config and prepared.account == task.account and task.plan is not None:
+    if prepared.s3 != task.facts.get("s3"):
+        await task.db.set_facts(s3=prepared.s3)
+        task.facts["s3"] = prepared.s3
+    elif prepared.config == task.config and prepared.account == task.account and task.plan is not None:
         return  # nothing is new: its chunks may stay where they are
     version = int(task.facts.get("plan_version", 1)) + 1
     task.facts["plan_version"] = version  # before anything is awaited: no other plan may have this number

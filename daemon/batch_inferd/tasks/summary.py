@@ -36,7 +36,7 @@ def summary(task: Task) -> dict[str, Any]:
         "retries": progress.total("retries"),
         "rate_per_s": round(rate, 2),
         "eta_s": round(left / rate, 1) if rate and left and guess else None,
-        "cost": None,
+        "cost": task.money.cost(),
         "backend": task.backend,
         "uuid": task.uuid,
         "round": task.round,
@@ -60,6 +60,7 @@ def summary(task: Task) -> dict[str, Any]:
         "paths": _paths(task, counts["output"]),
         "tokens": {
             "input": progress.total("tokens_in"),
+            "cached": progress.total("tokens_cached"),
             "output": progress.total("tokens_out"),
             "unknown": progress.total("tokens_unknown"),
         },
@@ -68,7 +69,8 @@ def summary(task: Task) -> dict[str, Any]:
         "daemons": task.context.dispatcher.account(task.account).daemons if task.running else 1,
         "identity": facts.get("identity"),
         "outputs": str(task.context.workspace.merged / task.id),
-        "input_path": task.pin.path,
+        "input_path": task.input_name,
+        "preparing": task.spooling.progress(),
         "model": task.model,
         "service": task.service,
         "log": task.log_path,
@@ -147,4 +149,5 @@ def chunk_summary(task: Task, row: ChunkRow) -> dict[str, Any]:
         "retries": retries,
         "first_line": row.first_line,
         "in_flight": live.get("in_flight", 0),
+        "cost": task.money.of_chunk(row, live),
     }

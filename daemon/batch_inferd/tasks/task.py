@@ -22,9 +22,11 @@ from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import NAME, TaskDB, disk_errno
 from batch_inferd.tasks import cancelled, closing, finish, states
 from batch_inferd.tasks.folder import room_errno
+from batch_inferd.tasks.money import TaskMoney
 from batch_inferd.tasks.progress import Progress
 from batch_inferd.tasks.reading import Reading
 from batch_inferd.tasks.room import FIRST_BYTES, Room
+from batch_inferd.tasks.spooling import Spooling
 from batch_inferd.tasks.states import Reason
 from batch_inferd.tasks.supply import Supply
 from batch_inferd.tasks.threads import in_thread
@@ -63,8 +65,10 @@ class Task:
         self.state = str(facts["state"])
         self.reason = Reason.from_json(facts.get("reason"))
         self.pin = Pin.from_json(facts["pin"])
+        self.spooling = Spooling(self)
         self.reading = Reading(self)
         self.progress = Progress()
+        self.money = TaskMoney(self)
         self.leases: dict[str, Lease] = {}
         self.resolved: Resolved | None = None
         self.plan: RequestPlan | None = None
@@ -119,6 +123,11 @@ class Task:
     def rests_for(self, code: str) -> bool:
         """Whether it is paused for this reason."""
         return self.state == states.PAUSED and self.reason is not None and self.reason.code == code
+
+    @property
+    def input_name(self) -> str:
+        """The input as it was named at submit."""
+        return str(self.facts.get("input_name") or self.pin.path)
 
     @property
     def input_complete(self) -> bool:
@@ -198,7 +207,7 @@ class Task:
         """Go on. The caller has resolved the task (`resolved`, `plan`). Raises OSError, sqlite3.Error."""
         if self.state == states.PAUSED:
             if by_person and self.rests_for("input_changed"):
-                self.reading.accept()
+                (self.spooling if self.spooling.open else self.reading).accept()
             if by_person and self.rests_for("unsettled") and self.batch is not None:
                 self.batch.allow_unsettled()
             await self.set_state(states.RUNNING if self.progress.records else states.PREPARING, None)
@@ -223,7 +232,7 @@ class Task:
             failpoint("retry.committed")
             self.facts["round"] = self.round + 1
             self.log(20, f"round {self.round}: {count} records are tried again")
-            await self._reopened()
+            await self.reopened()
         return count
 
     async def mend_journals(self) -> None:
@@ -232,9 +241,10 @@ class Task:
         doubles = await in_thread(lambda: closing.quarantine_doubles(self, chunks))
         await self.db.reopen(chunks, self.round, **states.AGAIN)
         self.log(20, f"{len(chunks)} chunks are gone through again; {doubles} double records set aside")
-        await self._reopened()
+        await self.reopened()
 
-    async def _reopened(self) -> None:
+    async def reopened(self) -> None:
+        """Some chunks of the ended task were opened: it runs again. Raises sqlite3.Error."""
         self.facts |= states.AGAIN
         self.state, self.reason = states.RUNNING, None
         self.progress.reopened(await self.db.totals())
@@ -269,6 +279,7 @@ class Task:
             return
         if not self.is_driven:
             self._driver = asyncio.create_task(self._drive(), name=f"task-{self.id}")
+            self.money.start()
         self.context.dispatcher.add(self)
         self.wake()
 
@@ -282,6 +293,7 @@ class Task:
                 await asyncio.wait([job])
         if self.batch is not None:
             await self.batch.stop()
+        await self.money.stop()
 
     async def close(self) -> None:
         """Give the folder, the database and the log back."""
@@ -365,6 +377,9 @@ class Task:
                 await self._wake.wait()
                 return True
             return False
+        if self.spooling.open and self.state == states.PREPARING:
+            await self.spooling.run()
+            return True
         if self.batch is not None:
             self.batch.start()
         if not self.input_complete and self.supply.fresh < self._ahead():

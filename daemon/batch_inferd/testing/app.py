@@ -19,6 +19,7 @@ from aiohttp import web
 
 from batch_inferd.testing import delivery
 from batch_inferd.testing.batch_routes import find_route
+from batch_inferd.testing.billing import billed, told
 from batch_inferd.testing.chat import parse_chat
 from batch_inferd.testing.embeddings import parse_embeddings
 from batch_inferd.testing.errors import ApiError, invalid, server_error, unknown_url
@@ -144,9 +145,11 @@ class Service:
             return web.Response()
 
         # From here on the model has spoken, and that costs money however the answer arrives.
-        answer = call.answer(serial, int(time.time()))
+        controls = self._faults.controls
+        answer = billed(call.answer(serial, int(time.time())), call, controls)
+        shown = told(answer, call, controls)
         headers = {"Content-Type": JSON_TYPE, "x-request-id": request_id(serial), **headers}
-        reply = Reply(200, headers, answer_bytes(answer, self._faults.controls))
+        reply = Reply(200, headers, answer_bytes(shown, controls))
         await self._ledger.settle(_bill(serial, fate.ending, answer["usage"]))
         if fate.ending == "truncate":
             delivery.truncate(request, *reply)

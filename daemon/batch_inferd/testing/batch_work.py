@@ -14,6 +14,7 @@ from batch_inferd.seams.files import O_BINARY, O_CLOEXEC, sync, write_all
 from batch_inferd.testing.batch_check import BLOCK_BYTES, BLOCK_LINES, decode_request, parser_of
 from batch_inferd.testing.batch_render import LineWriter, dice_of
 from batch_inferd.testing.batch_rows import Batch, Billed
+from batch_inferd.testing.billing import billed, told
 from batch_inferd.testing.errors import ApiError, server_error
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ class Work:
                 results[1].append(self._writer.refused(line, custom_id, error))
                 failed += 1
                 continue
-            answer = call.answer((self._number << 24) + line, created)
+            answer = billed(call.answer((self._number << 24) + line, created), call, self._controls)
             usage = answer["usage"]
-            results[0].append(self._writer.answered(line, custom_id, answer))
+            results[0].append(self._writer.answered(line, custom_id, told(answer, call, self._controls)))
             bills.append(Billed(usage["prompt_tokens"], usage.get("completion_tokens", 0), line))
             completed += 1
         sizes = [_append(fd, lines) for fd, lines in zip((self._output, self._errors), results, strict=True)]

@@ -26,6 +26,10 @@ class Call(Protocol):
         """What content rules look at: the last user message, or the whole input."""
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts that are read."""
+
+    @property
     def tokens_in(self) -> int:
         """What it costs to read it."""
 

@@ -22,6 +22,7 @@ class ChatCall(NamedTuple):
     digest: str
     text: str
     tokens_in: int
+    texts: tuple[str, ...] = ()
 
     def answer(self, serial: int, created: int) -> dict[str, Any]:
         """A `chat.completion` with one choice."""
@@ -65,7 +66,7 @@ def parse_chat(body: bytes) -> ChatCall:
     digest = content_digest(messages)
     asked = _last_user_text(messages, texts)
     tokens_in = sum(_MESSAGE_TOKENS + count_tokens(text) for text in texts)
-    return ChatCall(model, digest, asked, tokens_in)
+    return ChatCall(model, digest, asked, tokens_in, tuple(texts))
 
 
 def answer_text(messages: list[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from batch_inferd.testing.batch_controls import BatchControls, Count, Rate
+from batch_inferd.testing.billing import Tokenizer  # noqa: TC001  msgspec reads it when it converts
 
 ACTIONS = (
     "drop",
@@ -62,6 +63,9 @@ class Controls(BatchControls, frozen=True, kw_only=True, forbid_unknown_fields=T
     slow_loris_rate: Rate = 0.0  # the head, then a byte at a time until the client leaves
     pretty: bool | Literal["lf", "crlf"] = False  # bodies over many lines, with a raw U+2028 in a string
     oversize_bytes: Count = 0  # answers are padded to at least this size
+    tokenizer: Tokenizer | None = None  # another rule to count tokens and to bill by
+    cached_share: Rate = 0.0  # of the tokens in: these are told to come from a cache
+    no_usage_rate: Rate = 0.0  # share of the answers that do not tell their usage
     auth: Literal["ok", "401", "403"] = "ok"  # what every key gets
     bad_keys: tuple[str, ...] = ()  # these get 401
     credit: Literal["ok", "insufficient_quota", "402"] = "ok"

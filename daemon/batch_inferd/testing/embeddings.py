@@ -30,6 +30,11 @@ class EmbeddingsCall(NamedTuple):
     base64: bool
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The inputs that are texts."""
+        return tuple(item for item in self.inputs if isinstance(item, str))
+
+    @property
     def tokens_in(self) -> int:
         """Tokens of all inputs."""
         return sum(count_tokens(item) if isinstance(item, str) else len(item) for item in self.inputs)

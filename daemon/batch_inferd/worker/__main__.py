@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -19,12 +20,14 @@ import psutil
 from filelock import FileLock, Timeout
 
 from batch_infer.version import __version__
+from batch_inferd.worker import onecore
 from batch_inferd.worker.guard import Guards
 from batch_inferd.worker.pipe import Inbox, Outbox
 from batch_inferd.worker.seats import FAILED, Seats
 
 _log = logging.getLogger("batch_inferd.worker")
 _FLUSH_S = 5.0
+_GARBAGE = 10_000  # objects between two looks for cycles, of which a record leaves none
 _LOCKED = 3  # exit status: another worker holds the lock
 _FILES = 1 << 16  # descriptors asked for; macOS has no higher limit to offer either
 
@@ -49,6 +52,10 @@ def main() -> NoReturn:
     from_daemon, to_daemon = _take_pipe()
     _raise_file_limit()
     _run_as_batch()
+    if onecore.AVAILABLE:
+        onecore.OneCore().start()
+    gc.freeze()  # what is loaded now stays
+    gc.set_threshold(_GARBAGE)
     guards = Guards()
     outbox = Outbox(to_daemon, guards.exit)
     seats = Seats(outbox, guards)

@@ -93,6 +93,8 @@ class Accounts:
             _number(params["hold_until"]),
             tokens=_number(params.get("tokens_per_s")),
             room=None if params.get("bytes") is None else int(params["bytes"]),
+            first_in=float(params.get("first_in_s", 0.0)),
+            charged=float(params.get("charged", 0.0)),
             cut=int(params.get("cut", 0)),
             word=int(params.get("word", 0)),
         )

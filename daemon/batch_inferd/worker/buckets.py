@@ -11,7 +11,7 @@ _SLOW_LEARNING = 0.05  # the weight of one answer in what is known of the estima
 
 
 class TokenBucket:
-    """Calls a second, as the time from which the next call is due (GCRA).
+    """Calls a second: each is due an interval after the one before (GCRA).
 
     A rate of None is no limit, of 0 nothing at all. What timers run late is caught up with, at most
     `_CATCH_UP_S` of it: so the rate is met, and an idle account never bursts.
@@ -19,18 +19,22 @@ class TokenBucket:
 
     def __init__(self) -> None:
         self._rate: float | None = None
-        self._next = 0.0
-        self._last = 0.0
+        self._last = 0.0  # when the call before was due, or when the rate began
+        self._first = math.inf  # when the first call under a rate is due, if that is sooner
 
     @property
     def rate(self) -> float | None:
         """Calls a second."""
         return self._rate
 
-    def set_rate(self, rate: float | None) -> None:
-        """Change the rate. The next call may become due earlier by it, not later."""
-        if rate and self._rate is not None and rate > self._rate:
-            self._next = min(self._next, self._last + 1 / rate)
+    def set_rate(self, rate: float | None, now: float, first_in: float = 0.0) -> None:
+        """Change the rate, and with it the time of the next call.
+
+        Where there was none before, the first call is due in `first_in` seconds, or after an interval.
+        """
+        if rate and not self._rate:
+            self._last = now
+            self._first = now + first_in
         self._rate = None if rate is None else max(0.0, rate)
 
     def delay(self, now: float) -> float:
@@ -39,13 +43,17 @@ class TokenBucket:
             return 0.0
         if not self._rate:
             return math.inf
-        return self._next - now if self._next > now else 0.0
+        due = self._due(self._rate)
+        return due - now if due > now else 0.0
 
     def take(self, now: float) -> None:
         """Take one; call only when `delay` is 0.0."""
         if self._rate:
-            self._last = now
-            self._next = max(self._next, now - _CATCH_UP_S) + 1 / self._rate
+            self._last = max(self._due(self._rate), now - _CATCH_UP_S)
+            self._first = math.inf
+
+    def _due(self, rate: float) -> float:
+        return min(self._first, self._last + 1 / rate)
 
 
 class TokenDebt:
@@ -106,3 +114,15 @@ class TokenDebt:
             self._debt += tokens if used is None else used
         if used and tokens:
             self._share += _SLOW_LEARNING * (min(1.0, used / tokens) - self._share)
+
+    def owe(self, tokens: float, now: float) -> None:
+        """Pay for what another worker's calls have used."""
+        self._pay(now)
+        self._debt += tokens
+
+    def hand_over(self) -> float:
+        """The debt that nothing is paid of here, as the rate is 0: the account is to be charged with it."""
+        if self._rate != 0.0 or self._debt <= 0.0:
+            return 0.0
+        owed, self._debt = self._debt, 0.0
+        return owed

@@ -163,12 +163,14 @@ class LeasedChunk:
             tokens_out=usage.tokens_out,
             path="online",
             rec=rec,
+            tokens_cached=usage.tokens_cached,
         )
         return line, len(rec)
 
     def answered(self, record: Record, at: int, size: int, rec: int, ms: int, usage: Usage) -> None:
         """The record's answer stands in the journal, in `size` bytes from offset `at`: it is terminal."""
-        self.index.answer(record.line, at, size, rec, ms, record.attempts, usage.tokens_in, usage.tokens_out)
+        tokens = (usage.tokens_in, usage.tokens_out, usage.tokens_cached)
+        self.index.answer(record.line, at, size, rec, ms, record.attempts, *tokens)
         self.counts.in_flight -= 1
         self.counts.add_answer(usage)
 

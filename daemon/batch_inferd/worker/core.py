@@ -78,6 +78,7 @@ class Worker:
             for task in ticks:
                 task.cancel()
             self._pump.stop()
+            self._runner.close()
             self._accounts.close()
             await self._batch.close()
         self._reporter.flush(self._accounts.gates(), force=True)

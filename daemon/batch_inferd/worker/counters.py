@@ -26,6 +26,10 @@ class Counters:
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_unknown: int = 0  # answers that did not tell both
+    tokens_cached: int = 0  # of tokens_in
+    batch_in: int = 0  # of tokens_in: what batches brought before; the next two likewise
+    batch_out: int = 0
+    batch_cached: int = 0
 
     @classmethod
     def from_journals(cls, state: ChunkState, open_records: int, blank: int) -> Counters:
@@ -41,6 +45,10 @@ class Counters:
             tokens_in=state.tokens_in,
             tokens_out=state.tokens_out,
             tokens_unknown=state.tokens_unknown,
+            tokens_cached=state.tokens_cached,
+            batch_in=state.batch_in,
+            batch_out=state.batch_out,
+            batch_cached=state.batch_cached,
         )
 
     @property
@@ -54,6 +62,7 @@ class Counters:
         self.tokens_in += usage.tokens_in or 0
         self.tokens_out += usage.tokens_out or 0
         self.tokens_unknown += usage.tokens_in is None or usage.tokens_out is None
+        self.tokens_cached += usage.tokens_cached or 0
 
     def to_json(self) -> dict[str, int]:
         """The COUNTERS message."""

@@ -54,6 +54,7 @@ class Gate:
         self._slots = 0  # until the daemon gives some
         self._bucket = TokenBucket()
         self._tokens = TokenDebt()
+        self._charged = 0.0  # tokens of other workers that this one was charged with in all
         self._told_hold = 0.0  # the daemon's word, from all workers
         self._own_hold = 0.0  # from this worker's own 429s: only time ends it
         self._hold_until = 0.0  # the later of both
@@ -73,20 +74,24 @@ class Gate:
         *,
         tokens: float | None = None,
         room: int | None = None,
+        first_in: float = 0.0,
+        charged: float = 0.0,
         cut: int = 0,
         word: int = 0,
     ) -> None:
         """The daemon's word on the account; it also ends a block.
 
-        `rate` is in calls, `tokens` in tokens a second, `hold_until` is wall time; `room` is in bytes, and
-        `whole` if no other worker has any. `cut` counts how often the daemon has slowed the account down, and
-        `word` numbers what it says: both come back with the reports.
+        `rate` is in calls, `tokens` in tokens a second, `hold_until` is wall time; `room` is in bytes;
+        `first_in` and `charged` are as in the daemon's `Word`. `cut` counts how often the daemon has slowed
+        the account down, and `word` numbers what it says: both come back with the reports.
         """
         now = self._clock.monotonic()
         self._slots = max(0, slots)
         self._word = word
-        self._bucket.set_rate(rate)
+        self._bucket.set_rate(rate, now, first_in)
         self._tokens.set_rate(tokens, now)
+        self._tokens.owe(max(0.0, charged - self._charged), now)
+        self._charged = max(self._charged, charged)
         self.bytes = BYTES_IN_FLIGHT if room is None else room
         if cut != self._cut:
             self._cut = cut
@@ -117,8 +122,8 @@ class Gate:
         return 0.0
 
     def room(self, length: int) -> bool:
-        """Whether a line of so many bytes fits; one over this worker's share goes alone here."""
-        return self.bytes_in_flight + length <= self.bytes or not self.bytes_in_flight
+        """Whether a line of so many bytes, and its answer, fit; one over the share goes alone here."""
+        return self.bytes_in_flight + length + self.answers.expected <= self.bytes or not self.bytes_in_flight
 
     @property
     def slots(self) -> int:
@@ -130,7 +135,8 @@ class Gate:
         now = self._clock.monotonic()
         self._bucket.take(now)
         self._tokens.take(tokens, now)
-        self.bytes_in_flight += record.length
+        record.room = record.length + self.answers.expected
+        self.bytes_in_flight += record.room
         in_flight = self.in_flight = self.in_flight + 1
         seen = self.seen
         seen.sent += 1
@@ -146,7 +152,7 @@ class Gate:
         `tokens` is as in `sent`; `used` as the service says, 0 when nothing was sent, None: unknown.
         """
         self.in_flight -= 1
-        self.bytes_in_flight -= record.length
+        self.bytes_in_flight -= record.room
         self.answers.wake()
         self._tokens.settle(tokens, used)
 
@@ -213,6 +219,7 @@ class Gate:
         """What happened since the last report, with the state as it is now; None when that is no news."""
         waiting = self.waiting()
         backlog = self.turns.backlog
+        self.seen.owed += self._tokens.hand_over()
         # The daemon gives slots and bytes on only when it knows that they are free here.
         state = (
             waiting,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PRIORITIES = range(-5, 6)
 _STRIDES = {priority: 2.0**-priority for priority in PRIORITIES}  # each step up: twice the share
+FILLING_MAX = 8  # records of a task whose images are being loaded, or wait for room
 _counter = itertools.count()  # breaks ties between two leases of one chunk: records are not ordered
 
 
@@ -32,6 +33,7 @@ class TaskQueue:
         self.prepared = prepared
         self.link = link  # the route of `prepared`
         self.blocked = False  # the service does not have the task's model
+        self.filling = 0  # records that were taken, and whose images are not loaded yet
         self.position = 0.0  # among the tasks that take turns: see Turns
         self._ready: list[tuple[int, int, int, Record]] = []
         self._delayed: list[tuple[float, int, Record]] = []
@@ -41,6 +43,11 @@ class TaskQueue:
     def may_send(self) -> bool:
         """Whether nothing but its account's gate holds its calls back."""
         return not self.blocked and self.link.down is None
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether its next record may be taken, as far as that is up to the task."""
+        return self.filling < FILLING_MAX and self.may_send
 
     @property
     def backlog(self) -> int:
@@ -132,7 +139,7 @@ class Turns:
     def peek(self, now: float) -> tuple[TaskQueue, Record] | None:
         """Whose turn it is, with its record."""
         for queue in self._queues:
-            if queue.may_send and (record := queue.peek(now)) is not None:
+            if queue.takes_turns and (record := queue.peek(now)) is not None:
                 return queue, record
         return None
 
@@ -148,7 +155,7 @@ class Turns:
 
     def next_due(self) -> float | None:
         """When the first waiting retry of any task is due."""
-        dues = [due for queue in self._queues if queue.may_send and (due := queue.next_due()) is not None]
+        dues = [due for queue in self._queues if queue.takes_turns and (due := queue.next_due()) is not None]
         return min(dues, default=None)
 
 

@@ -40,6 +40,7 @@ class Record:
         "mark",
         "offset",
         "outages",
+        "room",
         "strikes",
         "tokens",
         "waiting",
@@ -57,3 +58,4 @@ class Record:
         self.waiting = False  # counted as such: it was sent before, and is to be sent again
         self.mark: Mark | None = None
         self.tokens = 0  # what the call under way was estimated to use
+        self.room = 0  # bytes that it takes: the line, and the answer where it is expected to be large

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from batch_inferd.backends.body import InvalidLine, Request
+from batch_inferd.backends.online import Outcome
 from batch_inferd.failures import Action, Verdict
+from batch_inferd.images.errors import ImageError
 from batch_inferd.worker.answers import HeldAnswer
+from batch_inferd.worker.images import Images
 from batch_inferd.worker.waits import full_jitter
 
 if TYPE_CHECKING:
-    from batch_inferd.backends.online import OnlineBackend, Outcome, Prepared
+    from batch_inferd.backends.online import OnlineBackend, Prepared
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
     from batch_inferd.worker.chunk import LeasedChunk
@@ -73,11 +76,16 @@ class Runner:
         self._clock = clock
         self._events = events
         self._hooks = hooks
+        self._images = Images(hooks.wake)
+
+    def close(self) -> None:
+        """Once no call is under way."""
+        self._images.close()
 
     async def run(self, gate: Gate, queue: TaskQueue, record: Record, lane: Lane) -> None:
         """Take one record through one attempt, in task `lane`. Its slot at the gate has been taken."""
         prepared = queue.prepared
-        held = HeldAnswer(gate.answers)
+        held = HeldAnswer(gate.answers, record.room - record.length)
         now = self._clock.monotonic()
         attempt = Attempt(gate, queue, record, prepared, queue.link, now, lane, held)
         try:
@@ -115,6 +123,7 @@ class Runner:
         record, chunk = attempt.record, attempt.chunk
         used: int | None = 0
         outcome: Outcome | None = None
+        wrong: InvalidLine | ImageError
         try:
             if chunk.given_up:
                 chunk.returned(record)
@@ -122,24 +131,44 @@ class Runner:
             request = _build(record, attempt.prepared)
             if isinstance(request, Request):
                 attempt.custom_id, attempt.own_model = request.custom_id, request.own_model
-                record.attempts += 1
-                used = None
                 chunk.calls.add(attempt.lane)
                 try:
+                    if attempt.prepared.images is not None:
+                        request = await self._images.fill(request, attempt.queue, attempt.held)
+                        attempt.sent_at = self._clock.monotonic()
+                    record.attempts += 1
+                    used = None
                     outcome = await self._backend.call(attempt.prepared, request, attempt.held)
                 finally:
                     chunk.calls.discard(attempt.lane)
                 used = _used(outcome)
                 return outcome
+            wrong = request
+        except ImageError as error:
+            wrong = error
         except asyncio.CancelledError:
-            self._cancelled(attempt)
+            self._cancelled(attempt, sent=used is None)
             return None
         finally:
             if outcome is None or outcome.verdict.action is not Action.ANSWER:
                 attempt.gate.returned(record, record.tokens, used)
-        attempt.custom_id = request.custom_id
-        await self._end(attempt, Verdict(Action.END, "invalid_input", str(request)), None)
+        await self._not_made(attempt, wrong)
         return None
+
+    async def _not_made(self, attempt: Attempt, wrong: InvalidLine | ImageError) -> None:
+        """The line, or an image of it, cannot be sent: it ends, unless the image may be read later."""
+        record, verdict = attempt.record, Verdict(Action.END, wrong.cls, str(wrong))
+        if isinstance(wrong, InvalidLine):
+            attempt.custom_id = wrong.custom_id
+        elif wrong.transient:
+            retry = attempt.prepared.plan.retry
+            record.attempts += 1
+            record.charged += 1
+            if record.charged <= retry.max_count:
+                outcome = Outcome(verdict, None, None, 0)
+                self._try_again(attempt, outcome, full_jitter(retry, record.charged), free=False)
+                return
+        await self._end(attempt, verdict, None)
 
     async def _follow(self, attempt: Attempt, outcome: Outcome) -> None:
         """What came of a call, other than an answer."""
@@ -175,6 +204,7 @@ class Runner:
         try:
             self._came_through(attempt, outcome)
             line, rec = chunk.answer_line(record, attempt.prepared, attempt.custom_id, outcome)
+            gate.answers.learn(rec)
             try:
                 at = await chunk.journal.commit(line)
             except OSError as error:
@@ -253,13 +283,13 @@ class Runner:
             allowed=attempt.prepared.plan.retry.max_count,
         )
 
-    def _cancelled(self, attempt: Attempt) -> None:
-        """Given up in flight. Whether the service did it, and bills it, nobody knows."""
+    def _cancelled(self, attempt: Attempt, *, sent: bool = True) -> None:
+        """Given up in flight. Once it was `sent`: whether the service did it, and bills it, nobody knows."""
         attempt.lane.uncancel()  # it goes on with another record
         record, chunk = attempt.record, attempt.record.chunk
         if not record.waiting:
             chunk.returned(record)
-        if chunk.ending == "aborted":
+        if sent and chunk.ending == "aborted":
             verdict = Verdict(Action.RETRY, "cancelled", "given up in flight")
             chunk.attempt_failed(record, verdict, None, 0.0, charged=False)
         self._tell("attempt.cancelled", record)

@@ -22,6 +22,7 @@ class Seen:
         "fresh",
         "full",
         "ok",
+        "owed",
         "paced",
         "peak_in_flight",
         "quota",
@@ -33,6 +34,7 @@ class Seen:
     def __init__(self, in_flight: int = 0) -> None:
         self.sent = 0
         self.ok = 0
+        self.owed = 0.0  # tokens that this worker, without a share of the rate, does not pay for
         self.throttled = 0  # 429s
         self.fresh = 0  # those that are no echoes: the account has to become slower
         self.flying = 0  # calls in flight when the last of these came
@@ -46,8 +48,8 @@ class Seen:
 
     @property
     def any(self) -> bool:
-        """Whether a call ended."""
-        return bool(self.ok or self.throttled or self.failed)
+        """Whether a call ended, or something is handed over."""
+        return bool(self.ok or self.throttled or self.failed or self.owed)
 
     def take_quota(self, headers: Mapping[str, str]) -> None:
         """Keep a reply's headers on the account's limits: of one reply a report, as all say the same."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batch_infer.cli.log_files import Place, newest_log, read_lines, rotated
+from batch_infer.cli.log_files import Place, find_log, read_lines, rotated
 from batch_infer.protocol.errors import EXIT_DONE, BatchInferError, TaskNotFound
 from batch_infer.protocol.text import Text
 from batch_infer.render.public import SCHEMA
@@ -29,7 +29,7 @@ def run(context: Context, request: Request) -> int:
     """Print the log of the newest task of that id, from its oldest part that is kept."""
     task_id = request.ids[0]
     context.check_known(task_id)
-    path = newest_log(context.workspace.logs, task_id)
+    path = find_log(context.workspace, task_id)
     if path is None:
         if not (context.workspace.chunks / task_id).is_dir():
             raise context.not_found(task_id)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from batch_infer.cli.cleaning import confirm
 from batch_infer.cli.following import Manner, follow_task, interrupted
 from batch_infer.cli.settings import settings_params
-from batch_infer.cli.submission import check_input, config_params, find_config, read_config
+from batch_infer.cli.sources import check_named, overrides_params, taken_input
+from batch_infer.cli.submission import config_params, find_config, read_config
 from batch_infer.protocol import rpc
 from batch_infer.protocol.errors import DaemonUnavailable, ProtocolError
 from batch_infer.protocol.text import Text
@@ -23,19 +25,22 @@ if TYPE_CHECKING:
 def run(context: Context, request: Request) -> int:
     """Check what can be checked here, submit, tell what happens next."""
     task_id = check_task_id(request.ids[0])
-    path = check_input(request.input)
     config_path = find_config(context, request.config)
     config = read_config(config_path, named=request.config is not None)
     # The nonce makes a replay harmless: the daemon answers it with the same acceptance.
     params: dict[str, Any] = {
         "nonce": uuid.uuid4().hex,
         "task_id": task_id,
-        "input": str(path),
         "lang": context.lang,
         **settings_params(request.settings),
+        **overrides_params(request.overrides),
     }
+    check_named(request.input)
 
-    accepted = _submit(context, params, config_path, config)
+    if request.cleanup:
+        params["cleanup"] = _may_remove(context, task_id, yes=request.yes)
+    with taken_input(context, request.input) as given:
+        accepted = _submit(context, params | given, config_path, config)
     staying = request.wait or request.follow
     _tell(context, accepted, staying=staying)
     if not staying:
@@ -49,14 +54,21 @@ def run(context: Context, request: Request) -> int:
         return interrupted(context, task_id)
 
 
+def _may_remove(context: Context, task_id: str, *, yes: bool) -> str | None:
+    """The UUID of an ended task of that id, if there is one and a person agrees that it is removed."""
+    with context.daemon_of_tasks() as peer:
+        found = [] if peer is None else peer.call(rpc.CLEAN, {"tasks": [task_id]})["tasks"]
+    return str(found[0]["uuid"]) if found and confirm(context, found, yes=yes) else None
+
+
 def _submit(context: Context, params: dict[str, Any], path: Path, config: bytes) -> dict[str, Any]:
     """The daemon's acceptance. When the connection is lost in between, submits once more."""
     for last in (False, True):
         with context.daemon() as peer:
             try:
-                accepted: dict[str, Any] = peer.call(
-                    rpc.SUBMIT, params | config_params(context, peer, path, config)
-                )
+                asked = {"input": params["input"], "overrides": params.get("overrides", {})}
+                carried = config_params(context, peer, path, config, asked)
+                accepted: dict[str, Any] = peer.call(rpc.SUBMIT, params | carried)
             except (DaemonUnavailable, ProtocolError):
                 if last:
                     raise

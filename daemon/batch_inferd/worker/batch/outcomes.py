@@ -19,6 +19,7 @@ from batch_inferd.worker.strikes import MAX_STRIKES
 
 if TYPE_CHECKING:
     from batch_inferd.backends.batch.provider import ResultLine
+    from batch_inferd.backends.reply import Usage
     from batch_inferd.journal.reader import ChunkState, Kind
     from batch_inferd.worker.batch.chunkfile import ChunkFile
     from batch_inferd.worker.batch.context import JobContext
@@ -51,6 +52,10 @@ class Counts:
     missing: int = 0
     moved: int = 0
     named: int = 0  # of those that failed: the validation named them
+    tokens_in: int = 0  # of the answers; the next two likewise
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    tokens_unknown: int = 0  # answers that did not tell, and those that an earlier run has journaled
     blocked: Verdict | None = None  # the first
     notes: list[Note] = field(default_factory=list)
 
@@ -58,10 +63,19 @@ class Counts:
         """A record had ended before."""
         if kind == "answer":
             self.answered += 1
+            self.tokens_unknown += 1
         elif kind == "error":
             self.failed += 1
         else:
             self.missing += 1
+
+    def answer(self, usage: Usage) -> None:
+        """One more was answered now."""
+        self.answered += 1
+        self.tokens_in += usage.tokens_in or 0
+        self.tokens_out += usage.tokens_out or 0
+        self.tokens_cached += usage.tokens_cached or 0
+        self.tokens_unknown += usage.tokens_in is None or usage.tokens_out is None
 
     def block(self, verdict: Verdict) -> None:
         """The service refuses the account, or the model."""
@@ -83,6 +97,10 @@ class Counts:
             "missing": self.missing,
             "moved": self.moved,
             "named": self.named,
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
+            "tokens_cached": self.tokens_cached,
+            "tokens_unknown": self.tokens_unknown,
             "blocked": None
             if verdict is None
             else {
@@ -120,7 +138,7 @@ class Outcomes:
         """The record's answer: terminal."""
         state = self._state
         known = state.open_lines.get(number)
-        tokens_in, tokens_out = verdict.usage.tokens_in, verdict.usage.tokens_out
+        usage = verdict.usage
         rec = output_line(
             self._batch_id,
             self._custom_id(number),
@@ -135,17 +153,16 @@ class Outcomes:
                 attempt=1 if known is None else known.attempts + 1,
                 t=self._now,
                 ms=self._params.ms,
-                tokens_in=tokens_in,
-                tokens_out=tokens_out,
+                tokens_in=usage.tokens_in,
+                tokens_out=usage.tokens_out,
                 path="batch",
                 rec=rec,
+                tokens_cached=usage.tokens_cached,
             )
         )
         state.terminals[number] = "answer"
-        state.tokens_in += tokens_in or 0
-        state.tokens_out += tokens_out or 0
-        state.tokens_unknown += tokens_in is None or tokens_out is None
-        self._counts.answered += 1
+        state.used(usage.tokens_in, usage.tokens_out, usage.tokens_cached or 0, batch=True)
+        self._counts.answer(usage)
 
     def failed(self, number: int, verdict: Verdict, result: ResultLine | None, *, free: bool = False) -> None:
         """An attempt that came to something else. `free`: a RETRY that does not use up a retry."""

@@ -15,6 +15,8 @@ import msgspec
 
 from batch_inferd.backends import rawjson
 from batch_inferd.backends.body import ENDPOINT_OF_URL, InvalidLine, Merged
+from batch_inferd.images import embed
+from batch_inferd.images.errors import ImageError
 from batch_inferd.journal.format import encode_error
 from batch_inferd.journal.reader import read_chunk
 from batch_inferd.journal.record import RAW_BYTES, error_line
@@ -23,6 +25,7 @@ from batch_inferd.worker.batch.chunkfile import ChunkFile
 from batch_inferd.worker.batch.context import NoPlan
 from batch_inferd.worker.batch.jobjournal import JobJournal
 from batch_inferd.worker.batch.packfile import PackFile, estimate_tokens
+from batch_inferd.worker.waits import full_jitter
 
 if TYPE_CHECKING:
     from batch_inferd.journal.reader import ChunkState
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 # What makes a model think, or not: one mode a file (dashscope says so, and it is billed apart elsewhere).
 THINKING = ("enable_thinking", "thinking", "reasoning", "chat_template_kwargs")
+IMAGE_TOKENS = 1000  # of an image: about what services count for one of a megapixel
 _CHECK_EVERY = 256  # lines
 _MODEL_BYTES = 1024
 _URL_OF_ENDPOINT = {endpoint: url for url, endpoint in ENDPOINT_OF_URL.items()}
@@ -156,7 +160,7 @@ class Packer:
         return left
 
     def _error(self, number: int, state: ChunkState, error: InvalidLine, raw: bytes) -> bytes:
-        failure = "too_large" if isinstance(error, _TooLarge) else "invalid_input"
+        failure = error.cls
         attempts = state.state(number).attempts
         rec = error_line(
             self._context.plan.batch_id,
@@ -184,12 +188,15 @@ class Packer:
         if group.url is None:
             raise InvalidLine(f'the service\'s Batch API has no "{_url(merged)}"', merged.custom_id)
         body = merged.body()
+        tokens = estimate_tokens(body)
+        if self._context.prepared.images is not None:
+            body, pictures = self._with_images(body, merged.custom_id)
+            tokens += pictures * IMAGE_TOKENS
         line = self._context.provider.encode_line(b"r%d" % number, group.url, body)
         size = len(line)
         if size > self._line_cap:
             wrong = f"the request has {size} bytes, the service's Batch API takes {self._line_cap}"
-            raise _TooLarge(wrong, merged.custom_id)
-        tokens = estimate_tokens(body)
+            raise InvalidLine(wrong, merged.custom_id, "too_large")
         inputs = _inputs(merged) if merged.endpoint == "embeddings" else 1
         file = group.file
         if file is not None and (
@@ -211,6 +218,26 @@ class Packer:
             self._ranges += 1
         file.add(chunk, number, line, tokens, inputs)
         return True
+
+    def _with_images(self, body: bytes, custom_id: bytes) -> tuple[bytes, int]:
+        """The body with its images, and how many there are. Raises InvalidLine, JobCancelled.
+
+        What may be read later is tried again here, as often as a call would be: a pack cannot wait for it.
+        """
+        plan, retry = self._context.prepared.images, self._context.plan.retry
+        if plan is None or not embed.has_references(body, fetch_urls=plan.fetch_urls):
+            return body, 0
+        failures = 0
+        while True:
+            self._context.check()
+            try:
+                pictures = len(embed.references(body, fetch_urls=plan.fetch_urls))
+                return embed.embed(body, plan, self._line_cap), pictures
+            except ImageError as error:
+                failures += 1
+                if not error.transient or failures > retry.max_count:
+                    raise InvalidLine(str(error), custom_id, error.cls) from error
+                self._context.stop.wait(full_jitter(retry, failures))
 
     def _group(self, merged: Merged) -> _Group:
         """The group of a request. Raises InvalidLine."""
@@ -241,10 +268,6 @@ class Packer:
             group.file.seal()
             group.file = None
             self._filling -= 1
-
-
-class _TooLarge(InvalidLine):
-    """The request is longer than the Batch API takes."""
 
 
 def _refuse_input(number: int, length: int, limit: int) -> NoReturn:

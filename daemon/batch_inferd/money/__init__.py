@@ -1,0 +1,1 @@
+"""What tasks cost: prices, estimates before a run, what is spent, and forecasts while it runs."""
