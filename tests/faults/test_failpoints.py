@@ -25,7 +25,7 @@ ELSEWHERE = ("batch.", "spool.", "prepare.", "clean.", "repair.", "retry.carried
 def test_exit_once(workspace, service, tmp_path, name):
     fired = tmp_path / "fired"
     fired.mkdir()
-    service.control(rules=[{"contains": "q 3:", "do": "400", "times": 1}])
+    service.control(rules=[{"contains": "q 3:", "do": "400"}])
     hit = "@5" if name.startswith(("call.", "journal.")) else ""
     shell = Shell(workspace, BATCH_INFER_FAILPOINTS=f"{name}=exit{hit}", BATCH_INFER_FAILPOINT_DIR=str(fired))
     shell.config(model=service_config(service), execution={"concurrency": 8})
@@ -44,6 +44,7 @@ def test_exit_once(workspace, service, tmp_path, name):
         return shell.json("-status", "A", code=None).get("state")
 
     wait_for(ended, "the end")
+    service.control(rules=[])
     retried = shell.run("-retry", "A", "-wait", code=None)
     if retried.returncode != 0:  # the failpoint of the retry itself: the daemon goes on with it
         wait_for(lambda: state() == "completed", "the retry")

@@ -1,4 +1,4 @@
-"""Which ids an existing output answers, for `-done`: our output.jsonl, or the lines of seed 000."""
+"""Which ids an existing output answers, for `-done`: our output.jsonl, or an export of format qa."""
 
 from __future__ import annotations
 
