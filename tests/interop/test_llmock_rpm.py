@@ -75,4 +75,4 @@ def test_the_limit_is_set(shell, llmock):
 def test_the_limit_is_told_by_headers(shell, llmock):
     out = submit(shell, llmock)
     check_conduct(llmock)
-    assert refused(out) <= 10  # at the beginning, when nothing is known and its bucket is empty
+    assert refused(out) <= 5  # at the beginning, when nothing is known and its bucket is empty

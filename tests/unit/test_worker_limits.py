@@ -222,6 +222,32 @@ class TestGate:
         gate = self.gate(ManualClock())
         assert gate.throttled(FAST, 0.0, 0.0) >= FAST.base_s / 2
 
+    def test_the_first_word_of_a_limit_holds_calls_until_the_daemon_made_a_rate_of_it(self):
+        clock = ManualClock()
+        gate = self.gate(clock)
+        gate.tell(8, None, None)
+        gate.take_quota({"date": "now"})
+        assert gate.delay(clock.time) == 0.0
+        gate.seen.quota = {}
+        gate.take_quota({"x-ratelimit-limit-requests": "600"})
+        assert 0.0 < gate.delay(clock.time) <= 0.5
+        gate.tell(8, None, None)  # said before it knew
+        assert gate.delay(clock.time) > 0.0
+        gate.tell(8, 10.0, None, first_in=0.0)
+        assert gate.delay(clock.time) == 0.0
+        assert gate.waiting() is None
+
+    def test_a_limit_that_the_daemon_makes_nothing_of_holds_calls_once_and_shortly(self):
+        clock = ManualClock()
+        gate = self.gate(clock)
+        gate.tell(8, None, None)
+        for held in (True, False):
+            gate.seen.quota = {}
+            gate.take_quota({"anthropic-ratelimit-requests-limit": "many"})
+            assert (gate.delay(clock.time) > 0.0) is held
+            clock.time += 0.5
+            assert gate.delay(clock.time) == 0.0
+
     def test_a_block_lasts_until_the_daemon_speaks(self):
         gate = self.gate(ManualClock())
         gate.tell(5, None, None)

@@ -15,6 +15,8 @@ from batch_inferd.worker.strikes import Strikes
 from batch_inferd.worker.waits import half_jitter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from batch_inferd.backends.online import Prepared
     from batch_inferd.backends.plan import Retry
     from batch_inferd.seams.clock import Clock
@@ -24,6 +26,7 @@ BYTES_IN_FLIGHT = 64 * 1024 * 1024  # until the daemon says how many
 _HOLD_JITTER = 0.1  # of the wait that the service asked for, added: not all workers come back at once
 _HOLD_JITTER_MAX_S = 1.0
 _SHORT_HOLD_S = (0.15, 0.25)  # a little longer than the daemon needs to answer a report
+_ASKING_S = 0.5  # for the daemon to say what follows from a limit that the service tells of
 _BYTES_A_TOKEN = 4
 _INFINITY = float("inf")
 
@@ -62,6 +65,8 @@ class Gate:
         self._hold_since = 0.0  # wall
         self._word = 0  # the number of what the daemon said last
         self._cut = 0  # which of the daemon's cuts this worker goes by
+        self._asked = False  # what follows from the service's limit
+        self._asking_until = 0.0
         self._slower_since = 0.0  # a 429 to a call that was sent before is an echo
         self._throttles = 0  # in a row, without a Retry-After that tells how long
         self._reported: tuple[Any, ...] = ()
@@ -89,6 +94,8 @@ class Gate:
         self._slots = max(0, slots)
         self._word = word
         self._bucket.set_rate(rate, now, first_in)
+        if rate is not None:
+            self._asking_until = 0.0
         self._tokens.set_rate(tokens, now)
         self._tokens.owe(max(0.0, charged - self._charged), now)
         self._charged = max(self._charged, charged)
@@ -111,6 +118,8 @@ class Gate:
             return None
         if self._hold_until > now:
             return self._hold_until - now
+        if self._asking_until > now:
+            return self._asking_until - now
         wait = self._bucket.delay(now)
         debt = self._tokens.delay(now)
         if wait or debt:
@@ -155,6 +164,17 @@ class Gate:
         self.bytes_in_flight -= record.room
         self.answers.wake()
         self._tokens.settle(tokens, used)
+
+    def take_quota(self, headers: Mapping[str, str]) -> None:
+        """Keep what a reply says of the account's limits, of one reply a report.
+
+        The first that names a limit of calls ends the sending for a moment: until the daemon has made a
+        rate of it, as many more might be sent as fit into the window, and be refused.
+        """
+        self.seen.take_quota(headers)
+        if not self._asked and self.seen.names_limit and self._bucket.rate is None:
+            self._asked = True
+            self._asking_until = self._clock.monotonic() + _ASKING_S
 
     def answered(self, record: Record) -> None:
         """A record was answered."""

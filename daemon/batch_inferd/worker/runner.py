@@ -191,9 +191,9 @@ class Runner:
 
     def _came_through(self, attempt: Attempt, outcome: Outcome) -> None:
         attempt.link.came_through()
-        seen = attempt.gate.seen
-        if outcome.reply is not None and not seen.quota:
-            seen.take_quota(outcome.reply.headers)
+        gate = attempt.gate
+        if outcome.reply is not None and not gate.seen.quota:
+            gate.take_quota(outcome.reply.headers)
 
     async def _record(self, attempt: Attempt, outcome: Outcome) -> None:
         """Write the answer down, and give its slot back: a kill loses no more answers than there are slots.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 _QUOTA_HEADERS = 16
 _QUOTA_CHARS = 64
 _QUOTA_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+_LIMITS = ("x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit")
 
 
 class Seen:
@@ -60,6 +61,11 @@ class Seen:
                 if name.startswith(_QUOTA_PREFIXES)
             ]
             self.quota = dict(found[:_QUOTA_HEADERS]) or {"": ""}
+
+    @property
+    def names_limit(self) -> bool:
+        """Whether the headers that were kept name a limit of calls."""
+        return any(name in self.quota for name in _LIMITS)
 
     def to_json(self) -> dict[str, Any]:
         """The counts of the report; `quota` without what stands for none."""
