@@ -26,7 +26,7 @@ from batch_inferd.journal.names import chunk_folder, chunk_name, journal_name
 from batch_inferd.journal.record import output_line
 from batch_inferd.journal.writer import JournalWriter
 from batch_inferd.merge.chunk import MergeChunk, Sealed
-from batch_inferd.merge.merge import merge_task
+from batch_inferd.merge.merge import End, merge_task
 from batch_inferd.merge.report import Header
 from batch_inferd.seams.files import Directory
 
@@ -87,8 +87,10 @@ class Case:
 
     def merge(self) -> int:
         """One merge, as the daemon does it; the bytes of the outputs."""
-        header = Header("t", "uuid", "completed", 0.0, 0.0)
-        found = merge_task(self.chunks, self.merged, self.rows, generation=1, round=0, header=header)
+        end = End(Header("t", "uuid", "completed", 0.0, 0.0))
+        found = merge_task(
+            self.chunks, self.merged, lambda _: self.rows, generation=1, round=0, end=lambda: end
+        )
         if not found.identity or found.counts.output != self.records:
             raise RuntimeError(f"the merge is wrong: {found.problems}")
         return sum(facts["bytes"] for facts in found.files.values())

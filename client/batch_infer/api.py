@@ -24,9 +24,10 @@ from batch_infer.protocol.errors import (
     UsageError,
 )
 from batch_infer.protocol.exports import FORMATS, format_of
+from batch_infer.protocol.regular import NotRegularError, open_regular
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import check_task_id
-from batch_infer.results import Result, read_results
+from batch_infer.results import NoResultError, Result, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -150,7 +151,8 @@ class Task:
     def results(self) -> Generator[Result]:
         """All records in the order of the input, one at a time, answered or not.
 
-        Raises TaskConflict while the task has not ended, when the first one is asked for.
+        Raises TaskConflict while the task has not ended, when the first one is asked for, and where
+        output.jsonl is found to be damaged: then some results may have come.
         """
         status = self.status()
         if not status.ended:
@@ -161,8 +163,7 @@ class Task:
                 )
             )
         if status.state == "completed" and status.ok:
-            with (self.outputs / "output.jsonl").open("rb") as lines:
-                yield from read_results(lines)
+            yield from self._answers(status.counts["output"])
             return
         # The errors stand in files of their own: the daemon puts all of them into one order.
         path = self.outputs / f".results-{uuid.uuid4().hex[:12]}.jsonl"
@@ -175,12 +176,44 @@ class Task:
         finally:
             path.unlink(missing_ok=True)
 
+    def _answers(self, expected: int) -> Generator[Result]:
+        """What stands in output.jsonl, which has so many lines."""
+        path = self.outputs / "output.jsonl"
+        values: dict[str, Any] = {"path": str(path)}
+        count = 0
+        try:
+            with os.fdopen(open_regular(path, follow=False), "rb") as lines:
+                for result in read_results(lines):
+                    count += 1
+                    yield result
+        except NotRegularError as error:
+            raise self._damaged(error.what, values) from error
+        except NoResultError as error:
+            raise self._damaged(Text("line {line} is no result", {"line": error.line}), values) from error
+        except FileNotFoundError as error:
+            raise self._damaged(Text("it is not there"), values) from error
+        if count != expected:
+            lines_there = {"n": count, "expected": expected}
+            raise self._damaged(Text("it has {n} lines instead of {expected}", lines_there), values)
+
+    def _damaged(self, why: Text, values: dict[str, Any]) -> TaskConflict:
+        return TaskConflict(
+            Text("{path} is damaged: {why}", values | {"why": why}),
+            hints=(
+                Text(
+                    "rebuild it from the journals, with a backup of what is there: "
+                    "batch_infer -validate {id} -repair",
+                    {"id": self.id},
+                ),
+            ),
+        )
+
     def export(self, path: StrPath, format: str | None = None, encoding: str | None = None) -> Path:  # noqa: A002
         """Write the task's records to a file, as `-export` does; its absolute path.
 
         Args:
             path: an existing file is replaced when the new one is whole.
-            format: jsonl, qa, csv, tsv, parquet or json; by the path's end when absent.
+            format: jsonl, qa, csv, tsv, parquet, json, html or svg; by the path's end when absent.
             encoding: of csv and tsv: utf-8-sig, utf-8 or gb18030.
 
         Raises TaskNotFound, UsageError, InputError, and TaskConflict while the task has not ended.

@@ -35,9 +35,22 @@ class Result:
         return self.error is None
 
 
+class NoResultError(ValueError):
+    """A line is no result. `line` counts from 1."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"line {line} is no result")
+        self.line = line
+
+
 def read_results(lines: Iterable[bytes]) -> Iterator[Result]:
-    """The results in lines as output.jsonl and the error files have them."""
-    return map(_read, lines)
+    """The results in lines as output.jsonl and the error files have them. Raises NoResultError."""
+    for number, line in enumerate(lines, 1):
+        try:
+            result = _read(line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise NoResultError(number) from error
+        yield result
 
 
 def _read(line: bytes) -> Result:

@@ -126,13 +126,19 @@ class App:
         return {"busy": self.busy, "tasks": by_state} | self.machine()
 
     def machine(self) -> dict[str, Any]:
-        """CPU (percent of one core since the last look) and memory (bytes) of daemon and workers."""
+        """CPU (percent of one core since the last look) and memory (bytes) of daemon and workers.
+
+        Of workers also what they send and receive, in bytes a second of late.
+        """
         workers = []
+        now = self._clock.monotonic()
         for worker in self.dispatcher.pool.processes:
             try:
                 process = self._seen.get(worker.pid) or psutil.Process(worker.pid)
                 self._seen[worker.pid] = process
                 used = {"cpu": process.cpu_percent(), "rss": process.memory_info().rss}
+                sent, received = worker.bandwidth.rates(now)
+                used |= {"sent_per_s": round(sent), "received_per_s": round(received)}
                 workers.append({"pid": worker.pid, "seats": len(worker.seats), **used})
             except psutil.Error:
                 self._seen.pop(worker.pid, None)
@@ -156,4 +162,5 @@ class App:
                 record.get("chunk"),
                 str(record.get("message")),
                 process=f"worker[{worker.pid}]",
+                thread=record.get("thread"),
             )

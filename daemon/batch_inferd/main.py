@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -75,16 +76,18 @@ def run(
         runs = Text("the daemon of {path} runs here; Ctrl-C ends it", {"path": str(workspace.root)})
         _print(runs.render(language()))
     start_lock, restart = None, False
+    last = contextlib.ExitStack()
     log = logs.start(workspace.logs, foreground=foreground)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             start_lock, restart = runner.run(
-                _live(workspace, held, readiness, log, foreground, make_app or _app)
+                _live(workspace, held, readiness, log, last, foreground, make_app or _app)
             )
     except Exception:
         _log.exception("the daemon failed")
         raise
     finally:
+        last.close()
         log.close()
         held.release()
         if start_lock is not None:
@@ -99,6 +102,7 @@ async def _live(
     held: HeldLock,
     readiness: Readiness,
     log: logs.Logs,
+    last: contextlib.ExitStack,
     foreground: bool,
     make_app: MakeApplication,
 ) -> tuple[HeldLock | None, bool]:
@@ -110,7 +114,7 @@ async def _live(
         _log.warning("%s", warning)
     clock = make_clock()
     app = make_app(workspace, clock, Events(), log.tasks)
-    start_lock = await Life(workspace, held, app, clock, foreground=foreground).run(readiness)
+    start_lock = await Life(workspace, held, app, clock, last, foreground=foreground).run(readiness)
     return start_lock, bool(getattr(app, "restart_wanted", False))
 
 

@@ -18,7 +18,7 @@ OTHER_WAYS = {
 
 
 # These have tests of their own.
-ELSEWHERE = ("batch.", "spool.", "prepare.", "clean.", "repair.", "retry.carried")
+ELSEWHERE = ("batch.", "spool.", "prepare.", "clean.", "repair.", "retry.carried", "export.")
 
 
 @pytest.mark.parametrize("name", sorted(n for n in FAILPOINTS - OTHER_WAYS if not n.startswith(ELSEWHERE)))

@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import os
 import sys
+import threading
 
 from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
+from batch_inferd.lifecycle import lastresort
 from batch_inferd.main import main
 
 
@@ -61,7 +63,7 @@ class App:
             self.tell("stopped")
 
     def handlers(self):
-        return {"list": self.list, "submit": self.submit, "wait": self.wait}
+        return {"list": self.list, "submit": self.submit, "wait": self.wait, "hang": self.hang}
 
     async def list(self, params, peer):
         return {"pid": os.getpid(), "files": len(os.listdir("/proc/self/fd"))}
@@ -74,6 +76,12 @@ class App:
         self.tell("waiting")
         await self.until("go-on")
         return {}
+
+    async def hang(self, params, peer):
+        """As on a disk that is gone: no cancelling helps."""
+        lastresort.END_S = 1.0
+        self.tell("hanging")
+        await asyncio.to_thread(threading.Event().wait)
 
     def status(self):
         return {"tasks": {}, "extra": "of the application"}

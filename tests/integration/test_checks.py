@@ -184,6 +184,17 @@ def test_retry_of_chosen_rows(shell, service):
     assert second.report["attempts"]["total"] == first.report["attempts"]["total"] + 2
     assert second.ids == [f"q-{n}" for n in range(50) if n not in (3, 33)]
     assert shell.json("-validate", "A")["ok"] is True
+    old = shell.workspace / "merged/A/error_retry0.jsonl"
+    kept = old.read_bytes()
+    old.write_bytes(kept.replace(b"q-3", b"q-4"))
+    told = shell.run("-validate", "A", "-repair", code=1)
+    assert "error_retry0.jsonl: damaged\n    - it is not what was written\n    - it is of an" in told.stdout
+    assert "-repair" not in told.stderr
+    old.unlink()
+    (result,) = shell.json("-validate", "A", code=1)["results"]
+    assert [f["state"] for f in result["files"] if f["name"] == old.name] == ["missing"]
+    old.write_bytes(kept)
+    assert shell.json("-validate", "A")["ok"] is True
 
     assert "nothing to try again" in shell.run("-retry", "A", "-only", "missing").stderr
     shell.run("-retry", "A", "-only", "failed", "-chunks", "1", "-wait", code=1)
@@ -271,6 +282,8 @@ def test_cleanup_removes_the_task_of_that_id_first(shell, service):
     assert shell.status("A")["uuid"] != uuid
     Outputs(shell.workspace, "A").check_identity(3)
     assert service.summary().billed == 6
+    assert shell.json("-cost")["total"]["answered"] == 6
+    assert [row["removed"] for row in shell.json("-cost", "A")["tasks"]] == [None]
     shell.run("-pipeline", "in.jsonl", "-task-id", "new", "-cleanup", "-wait")
 
 
@@ -279,11 +292,24 @@ def test_a_kill_while_a_task_is_removed(workspace, service):
     fired.mkdir()
     point = "clean.outputs_set_aside"
     shell = Shell(workspace, BATCH_INFER_FAILPOINTS=f"{point}=exit", BATCH_INFER_FAILPOINT_DIR=str(fired))
-    run_task(shell, service, "A", 3)
+    run_task(shell, service, "A", 3, prices={"input": 3, "output": 12})
+    costs = shell.json("-cost")
     shell.run("-clean", "A", "-yes", code=4)
     assert shell.status("A")["state"] == "completed"
+    assert shell.json("-cost") == costs, "what was kept of it is not counted beside it"
     assert not list((workspace / "merged").glob(".removed*"))
     shell.run("-validate", "A", "-repair")
     Outputs(workspace, "A").check_identity(3)
     shell.run("-clean", "A", "-yes")
     assert shell.json("-list")["tasks"] == []
+    shell.run("-daemon", "stop")
+    kept = shell.json("-cost")
+    assert kept["total"]["spent"]["USD"] > 0
+    assert {name: kept[name] for name in ("total", "models", "days")} == {
+        name: costs[name] for name in ("total", "models", "days")
+    }
+    assert [row | {"removed": None} for row in kept["tasks"]] == costs["tasks"]
+    assert kept["tasks"][0]["removed"]
+    assert "A (removed)" in shell.run("-cost").stdout
+    assert shell.json("-cost", "A") == kept
+    shell.run("-cost", "B", code=3)

@@ -49,6 +49,8 @@ def test_the_whole_of_it(shell, service):
     )
     estimate = shell.json("-estimate", "content.csv")
     assert estimate["records"] == ROWS
+    known = shell.json("-estimate", "content.csv", "-model", "gpt-4o")["tokens"]
+    assert (known["images"], known["image_tokens"] // ROWS) == (ROWS, 255)  # small ones: a tile each
     assert not service.ledger()
 
     run = (

@@ -88,6 +88,28 @@ def test_the_second_signal_ends_at_once(place):
     place.start().close()
 
 
+def test_a_thread_that_hangs_does_not_keep_it_for_ever(place):
+    def ask(connection):
+        with contextlib.suppress(DaemonUnavailable):
+            connection.call("hang")
+
+    with place.start() as first, place.start() as other:
+        hanging = threading.Thread(target=ask, args=[other])
+        hanging.start()
+        place.wait_for_file("hanging")
+        first.call("daemon.stop")
+        assert first.wait_closed(20)
+        assert place.beacon() is None or place.beacon().stopping, "who comes is told that it ends"
+        assert gone(first.pid)
+        hanging.join(20)
+    assert place.lines("drained") == [str(first.pid)]
+    out = (place.workspace.logs / "daemon.out.log").read_text()
+    assert "Timeout" in out
+    assert "in hang" in out or "in wait" in out
+    with place.start() as second:
+        assert second.pid != first.pid
+
+
 def test_a_stop_in_the_midst_of_the_recovery(place):
     place.make("slow-start")
     with place.start() as first:

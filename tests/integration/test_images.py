@@ -12,7 +12,7 @@ import pytest
 
 from batch_inferd.testing.calls import content_digest
 from batch_kit import Paid, batch_config
-from harness import Outputs, service_config, wait_for
+from harness import Outputs, Shell, service_config, wait_for
 from image_kit import picture, put, shows
 
 if TYPE_CHECKING:
@@ -122,6 +122,39 @@ def test_as_batches(shell, service, pictures):
     check(out, 12)
     assert out.report["paths"] == {"batch": 12}
     assert Paid(service).billed == {content_digest(messages): 1 for messages in sent}
+
+
+def test_images_that_change_before_their_batch_is_sent(workspace, service, pictures, tmp_path):
+    """The daemon ends between packing and sending; meanwhile one image is replaced, and one is removed."""
+    fired = tmp_path / "fired"
+    fired.mkdir()
+    shell = Shell(
+        workspace,
+        BATCH_INFER_FAILPOINTS="batch.pack_committed=exit",
+        BATCH_INFER_FAILPOINT_DIR=str(fired),
+    )
+    refs = [put(pictures / f"{n}.png", picture(100, 100, "png", seed=n)) for n in range(6)]
+    records = [shows(ref, f"what is {n}?", custom_id=f"c{n}") for n, ref in enumerate(refs)]
+    (workspace / "in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    shell.config(**batch_config(service, images={}))
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", code=None)
+    wait_for(lambda: list(fired.iterdir()), "the daemon to end")
+    packed = list((workspace / "chunks" / "A" / "batches").iterdir())
+    assert 0 < sum(path.stat().st_size for path in packed) < 5_000, "images are not on the disk twice"
+    put(pictures / "1.png", picture(100, 100, "png", seed=77))
+    (pictures / "4.png").unlink()
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait", code=1)
+    out = Outputs(workspace, "A")
+    out.check_identity(6)
+    assert out.ids == ["c0", "c1", "c2", "c3", "c5"]
+    assert [line["error"]["code"] for line in out.errors] == ["image_missing"]
+    wanted = {}
+    for n in (0, 1, 2, 3, 5):
+        data = base64.b64encode((pictures / f"{n}.png").read_bytes()).decode()
+        messages = shows(f"data:image/png;base64,{data}", f"what is {n}?")["messages"]
+        wanted[content_digest(messages)] = 1
+    assert Paid(service).billed == wanted
+    assert "changed before it was sent" in shell.log_tail()
 
 
 def test_scaled_down_images_arrive(shell, service, pictures):

@@ -42,7 +42,7 @@ def test_json_in_another_folder(shell, config, service):
     printed = shell.run("-logs", "A").stdout
     assert printed == path.read_text()
     records = [json.loads(line) for line in printed.splitlines()]
-    assert all(set(r) == {"time", "level", "process", "task", "chunk", "message"} for r in records)
+    assert all(set(r) == {"time", "level", "process", "thread", "task", "chunk", "message"} for r in records)
     assert {record["task"] for record in records} == {"A"}
     messages = [record["message"] for record in records]
     assert any("in.csv: csv, records not counted, 2 columns: prompt, name; " in text for text in messages)

@@ -3,8 +3,12 @@
 import json
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_kit import batch_config
@@ -270,3 +274,32 @@ def test_an_estimate_of_a_table(shell, service):
     shell.run("-pipeline", *words, "-task-id", "A", "-wait")
     billed = Outputs(shell.workspace, "A").report["tokens"]["input"]
     assert found["tokens"]["input"] == pytest.approx(billed, rel=0.5)
+
+
+def test_an_estimate_of_parquet_and_of_a_pipe(shell, service):
+    """The same rows weigh the same, whatever they came in; what was piped in is not kept."""
+    shell.config(model=service_config(service), prices=PRICES, input={"format": "csv"})
+    names = [f"thing {n}" for n in range(40)]
+    rows = "name\n" + "".join(f"{name}\n" for name in names)
+    (shell.workspace / "rows.csv").write_text(rows)
+    words = ("-prompt", "What is {name}?", "-json")
+    of_file = shell.json("-estimate", "rows.csv", *words[:2])
+    assert of_file["records"] == 40
+    piped = subprocess.run(
+        [sys.executable, "-m", "batch_infer", "-estimate", "-", *words],
+        input=rows.encode(),
+        capture_output=True,
+        check=True,
+        timeout=60,
+        cwd=shell.workspace,
+        env=shell.environ,
+    )
+    assert json.loads(piped.stdout)["tokens"] == of_file["tokens"]
+    assert not list((shell.workspace / "chunks").glob(".stdin-*"))
+    shell.config(model=service_config(service), prices=PRICES)
+    pq.write_table(pa.table({"name": names}), shell.workspace / "rows.parquet")
+    found = shell.json("-estimate", "rows.parquet", *words[:2])
+    assert (found["records"], found["exact"]) == (40, True)
+    assert found["tokens"] == of_file["tokens"]
+    assert found["cost"] == of_file["cost"]
+    assert not service.ledger()

@@ -157,6 +157,7 @@ def test_a_prepared_file_is_an_input(shell, service):
         (("-prepare", "photos", "-out", "o", "-shape", "opneai"), "did you mean -shape openai?"),
         (("-prepare", "gone", "-out", "o"), "does not exist"),
         (("-prepare", "photos", "-out", "chunks/o", "-prompt", "x"), "among the files of the tasks"),
+        (("-prepare", "photos", "-out", "merged/A/o", "-prompt", "x"), "among the files of the tasks"),
         (("-prepare", "photos", "-out", "o"), "nothing says what to ask"),
         (("-prepare", "photos", "-out", "no/such/o", "-prompt", "x"), "cannot be written"),
     ],

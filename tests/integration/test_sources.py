@@ -113,6 +113,7 @@ def test_plain_lines_with_a_range_and_with_what_is_done(shell, config):
     out = Outputs(shell.workspace, "B")
     out.check_identity(20)
     assert out.ids == [f"q-{n}" for n in range(10, 30)]
+    assert (first.report["skipped"], out.report["skipped"]) == (0, 10)
 
 
 def test_the_shape_of_seed_000(shell, config):

@@ -150,7 +150,7 @@ class Daemon:
         """It is gone, with what it had in flight and in its hands."""
         worker.gate.blocked = True
         self.workers.remove(worker)
-        self.account.gone(worker.name)
+        self.account.gone(worker.name, worker.clock.monotonic())
         self._told.pop(worker.name, None)
 
     async def stop(self) -> None:

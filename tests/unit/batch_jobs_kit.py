@@ -17,6 +17,7 @@ from batch_inferd.seams import failpoint
 from batch_inferd.seams.clock import SystemClock
 from batch_inferd.worker.batch.collect import Collector
 from batch_inferd.worker.batch.context import JobContext
+from batch_inferd.worker.batch.holed import HoledFile
 from batch_inferd.worker.batch.messages import CollectParams, PackParams
 from batch_inferd.worker.batch.pack import Packer
 from batch_inferd.worker.guard import WriteGuard
@@ -110,8 +111,15 @@ class Desk:
         wanted = msgspec.convert(self.pack_params(*chunks, **params), PackParams)
         return Packer(self.context(job), wanted).run()
 
+    def sent(self, pack: dict[str, Any], piece: int = 10_000) -> bytes:
+        """A packed file as an upload reads it."""
+        if not pack["holed"]:
+            return (self.path / pack["file"]).read_bytes()
+        with HoledFile(self.context(), pack["file"], pack["bytes"]) as file:
+            return b"".join(iter(lambda: file.read(piece), b""))
+
     def packed(self, pack: dict[str, Any]) -> list[dict[str, Any]]:
-        data = (self.path / pack["file"]).read_bytes()
+        data = self.sent(pack)
         assert len(data) == pack["bytes"]
         assert data.endswith(b"\n")
         found = [json.loads(line) for line in data.split(b"\n")[:-1]]

@@ -43,6 +43,7 @@ def summary(task_id: str = "demo", **changes: Any) -> dict[str, Any]:
         "share": 0.41,
         "input_complete": True,
         "expected": 300,
+        "expected_exact": changes.get("input_complete", True),
         "left_out": 0,
         "left_out_exact": True,
         "unread": None,

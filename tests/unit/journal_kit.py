@@ -20,7 +20,7 @@ from batch_inferd.journal.index import IndexBuilder
 from batch_inferd.journal.names import chunk_folder, chunk_name, journal_name
 from batch_inferd.journal.record import error_line, output_line
 from batch_inferd.merge.chunk import MergeChunk, Sealed
-from batch_inferd.merge.merge import MergeResult, merge_task
+from batch_inferd.merge.merge import End, MergeResult, merge_task
 from batch_inferd.merge.report import Header
 from batch_inferd.seams.files import Directory
 
@@ -120,15 +120,24 @@ class Task:
             chunk = self.chunk(b"".join(b'{"messages":[],"n":%d}\n' % n for n in numbers))
             self.journal(chunk, "aa", b"".join(answer(n) for n in reversed(numbers)))
 
-    def merge(self, generation: int = 1, round: int = 0, state: str = "completed", **more) -> MergeResult:
+    def merge(
+        self,
+        generation: int = 1,
+        round: int = 0,
+        state: str = "completed",
+        input_bytes: int | None = None,
+        **more,
+    ) -> MergeResult:
         header = Header("t", "uuid", state, T, T + 60, **more.pop("header", {}))
         return merge_task(
             self.directory,
             self.merged,
-            iter(self.rows),
+            lambda _: iter(self.rows),
             generation=generation,
             round=round,
-            header=header,
+            end=lambda: End(header, input_bytes),
+            cancelled=state == "cancelled",
+            price=header.price,
             **more,
         )
 

@@ -32,6 +32,7 @@ from batch_inferd.store.taskdb import TaskDB
 from batch_inferd.store.writer import StoreWriter
 from batch_inferd.tasks import cancelled
 from batch_inferd.tasks import states as task_states
+from batch_inferd.tasks.budget import TaskBudget
 from batch_inferd.tasks.progress import Progress
 from batch_inferd.tasks.task import Task
 
@@ -67,6 +68,7 @@ class FakeTask:
         batch = {"fallback": "online", "deadline": 72_000.0}
         self.config = {"config": {"batch": batch, "lines_per_chunk": 100, "max_retry_count": 3}}
         self.trouble = None
+        self.budget = TaskBudget(self)
         self.supply = SimpleNamespace(changed=lambda _: None)
         self.waker = asyncio.Event()
         account = SimpleNamespace(credit_back=lambda: None)
@@ -198,6 +200,7 @@ async def test_a_task_that_is_resumed_while_its_engine_stops_goes_on():
     one.state, one.facts, one.leases = task_states.PAUSED, {}, {}
     one.supply = SimpleNamespace(save_ended=nothing)
     one.batch = SimpleNamespace(stop=stop)
+    one.early = SimpleNamespace(give_up=nothing)
     assert await one._step(), "the driver must not end: nobody would start another"
 
 

@@ -44,7 +44,6 @@ def checked(state="intact", *findings, **changes):
         "files": [file | {"findings": list(findings)} | changes],
         "content": content,
         "findings": [],
-        "cautions": [],
     }
 
 
@@ -99,6 +98,14 @@ def test_what_cannot_be_rebuilt_has_no_such_hint(ws):
     lost = checked("damaged", finding("journals", "the journals do not give it"))
     cli = Cli(ws, [FakePeer({"validate": lambda _: lost})])
     assert cli("-validate", "demo") == 1
+    assert "-repair" not in cli.stderr
+
+
+def test_a_file_of_an_earlier_round_has_no_such_hint_either(ws):
+    old = checked("damaged", finding("edited", "edited"), finding("earlier", "of an earlier round"))
+    cli = Cli(ws, [FakePeer({"validate": lambda _: old})])
+    assert cli("-validate", "demo") == 1
+    assert "    - of an earlier round\n" in cli.stdout
     assert "-repair" not in cli.stderr
 
 
@@ -209,3 +216,30 @@ def test_retry_of_some(ws, tmp_path, monkeypatch):
     answer |= {"state": "completed", "records": 0}
     cli("-retry", "demo", "-only", "missing")
     assert "no record that was not answered is among those chosen" in cli.stderr
+
+
+def test_retry_of_invalid_answers(ws):
+    kinds = {"cut": 2, "empty": 1, "schema": 1_234}
+    answer = {"state": "running", "round": 1, "records": 1_237, "unmatched": 0, "invalid": kinds}
+    peer = FakePeer({"retry": lambda _: answer})
+    cli = Cli(ws, [peer])
+    assert cli("-retry", "demo", "-only", "invalid") == 0
+    assert peer.asked("retry") == [{"task_id": "demo", "only": "invalid"}]
+    for words in (
+        "round 1: 1,237 records are tried again",
+        "2 answers had ended at the limit of tokens",
+        "1 answer was empty",
+        "1,234 answers did not follow the schema",
+    ):
+        assert words in cli.stderr
+    assert "max_tokens" not in cli.stderr
+    answer |= {"max_tokens": 1024}
+    cli("-retry", "demo", "-only", "invalid", "-json")
+    assert "max_tokens is 1,024, as it was" in cli.stderr
+    assert json.loads(cli.stdout.splitlines()[-1])["invalid"] == kinds
+    answer |= {"state": "completed", "records": 0, "invalid": {}}
+    del answer["max_tokens"]
+    cli("-retry", "demo", "-only", "invalid")
+    assert "task demo has no invalid answers" in cli.stderr
+    cli("-retry", "demo", "-only", "invalid", "-chunks", "3")
+    assert "no invalid answer is among those chosen" in cli.stderr

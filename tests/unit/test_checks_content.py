@@ -7,9 +7,9 @@ import pytest
 
 from batch_inferd.backends.rawjson import InvalidJson
 from batch_inferd.checks.answers import ERROR, OTHER, judge
-from batch_inferd.checks.content import Stopped, Tick, answers_that_fail, cautions, damage, read_content
-from batch_inferd.checks.schema import bare, load_schema
+from batch_inferd.checks.content import Stopped, Tick, answers_that_fail, damage, read_content
 from batch_inferd.checks.textfile import text_lines
+from batch_inferd.config.answer_schema import acceptor, bare, read_schema
 
 
 def chat(key="a", content="yes", finish="stop", **message):
@@ -39,13 +39,13 @@ def whats(findings):
     return {finding.what: finding for finding in findings}
 
 
-def test_a_good_file(read):
+def test_a_file_and_an_answer_that_was_cut(read):
     data = dumps(chat("a"), chat("b", finish="length"), {"custom_id": "c", "error": {"code": "x"}})
     content = read(data)
     assert (content.lines, content.answers, content.errors, content.bytes) == (3, 2, 1, len(data))
     assert content.finish == {"stop": 1, "length": 1}
-    assert damage(content) == answers_that_fail(content) == []
-    assert [(f.what, f.lines) for f in cautions(content)] == [("cut", (2,))]
+    assert damage(content) == []
+    assert [(f.what, f.lines) for f in answers_that_fail(content)] == [("cut", (2,))]
 
 
 def test_an_empty_file(read):
@@ -171,7 +171,7 @@ def test_a_schema_judges_answers(tmp_path, read):
     pytest.importorskip("jsonschema")
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "object", "required": ["label"]}')
-    accepts = load_schema(str(schema))
+    accepts = acceptor(read_schema(str(schema)), str(schema))
     good = '```json\n{"label": 1}\n```'
     content = read(
         dumps(chat("a", good), chat("b", '{"x": 1}'), chat("c", "no JSON"), chat("d", "")), accepts

@@ -38,6 +38,11 @@ def test_what_is_no_list_is_refused(rows, data):
         rows(data)
 
 
+def test_an_entry_that_is_nested_deeply_is_an_id(rows):
+    deep = "[" * 4000
+    assert rows(deep.encode()).has(0, deep)
+
+
 def test_a_list_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(str(tmp_path / "nothing"))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from batch_infer.cli.complete import candidates
-from batch_infer.cli.options import FLAGS, SHELLS
+from batch_infer.cli.options import FLAGS
+from batch_infer.cli.options.program import SHELLS
 
 
 @pytest.fixture(autouse=True)

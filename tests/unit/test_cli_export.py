@@ -39,6 +39,17 @@ def test_several_tasks_and_the_format_by_name(ws, monkeypatch):
     assert cli.stderr == "1,257 records, 4.0 KiB, are in\n"
 
 
+def test_a_picture_stands_beside_the_report_unless_it_is_told_where(ws):
+    peer = FakePeer({"export": answered})
+    cli = Cli(ws, [peer, peer])
+    assert cli("-export", "demo", "demo", "-format", "svg") == 0
+    beside = str(ws.merged / "demo" / "run.svg")
+    assert peer.asked("export") == [{"tasks": ["demo"], "out": beside, "format": "svg"}]
+    assert cli.stdout == f"{beside}\n"
+    assert cli("-export", "demo", "-out", str(ws.root / "p.svg")) == 0
+    assert peer.asked("export")[1] == {"tasks": ["demo"], "out": str(ws.root / "p.svg"), "format": "svg"}
+
+
 def test_json_and_everything_named(ws):
     peer = FakePeer({"export": answered})
     cli = Cli(ws, [peer])
@@ -55,6 +66,8 @@ def test_json_and_everything_named(ws):
         ("-export a", "-export needs a file to write"),
         ("-export a -out", "-out needs a value"),
         ("-export -out x.csv", "task-id must not be empty"),
+        ("-export a b -format svg", "-export needs a file to write"),
+        ("-export a -format csv", "-export needs a file to write"),
         ("-export a -out all", "does not say which format"),
         ("-export a -out x.csv -format cvs", "did you mean -format csv?"),
         ("-export a -out x.csv -encoding latin1", "write: -encoding utf-8-sig|utf-8|gb18030"),

@@ -5,10 +5,11 @@ import json
 import pytest
 from cli_fakes import NOW, Cli, FakePeer, ended, not_there, reason, summary
 
-from batch_infer.protocol.errors import ConfigError, TaskConflict
+from batch_infer.protocol.errors import ConfigError, DaemonUnavailable, InternalError, TaskConflict
 from batch_infer.protocol.text import Text
 from batch_infer.protocol.workspace import Workspace
 from batch_infer.render.columns import width
+from batch_infer.render.task_fields import progress
 from batch_infer.version import __version__
 
 STATUS = {
@@ -92,6 +93,13 @@ class TestList:
         cli = Cli(ws, [FakePeer(tasks(summary(input_complete=False, expected=98_765)))])
         cli("-list")
         assert "~98,765" in cli.stdout
+
+    def test_what_was_counted_is_no_guess(self, ws):
+        counted = summary(input_complete=False, expected=98_765, expected_exact=True)
+        cli = Cli(ws, [FakePeer(tasks(counted))])
+        cli("-list")
+        assert " 98,765" in cli.stdout
+        assert " of 98,765" in progress(counted, "en")
 
     def test_nothing_there(self, empty):
         cli = Cli(Workspace(empty), [])
@@ -218,6 +226,22 @@ class TestCancel:
             {"task_id": "done", "state": None, "error": "task_conflict"},
             {"task_id": "A", "state": "cancelled", "error": None},
         ]
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [(InternalError(Text("a bug")), 4), (DaemonUnavailable(Text("no answer within 60 s")), 4)],
+    )
+    def test_an_unexpected_error_does_not_spare_the_others_either(self, ws, error, code):
+        peer = self.peer()
+        peer.handlers["cancel"] = lambda params: (
+            error if params["task_id"] == "odd" else {"state": "cancelled"}
+        )
+        cli = Cli(ws, [peer])
+        assert cli("-cancel", "A", "odd", "B", "-json") == code
+        assert f"task odd: {error.text}" in cli.stderr
+        assert [(task["task_id"], task["error"]) for task in json.loads(cli.stdout)["tasks"]] == [
+            ("A", None), ("odd", error.code), ("B", None),
+        ]  # fmt: skip
 
     def test_an_empty_workspace(self, empty):
         assert Cli(Workspace(empty), [])("-cancel", "A") == 3

@@ -15,7 +15,7 @@ def rows() -> set[str]:
 
 def test_every_key_has_its_row() -> None:
     sections = {"model", "execution", "execution.timeout", "limits", "batch", "batch.poll"}
-    sections |= {"input", "output", "logging", "daemon", "prices", "images", "input.s3"}
+    sections |= {"input", "output", "logging", "daemon", "prices", "budget", "images", "input.s3"}
     keys = {f"{home}.{name}" if home else name for name, home in CONFIG.places()}
     assert sections <= keys
     assert keys - sections <= rows()

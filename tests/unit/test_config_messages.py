@@ -106,7 +106,7 @@ TOP = [
     ("backend: batched", '10: backend must be one of auto, batch, online, found the string "batched"; write auto'),
     ("temperature: 0.5", '1: unknown key "temperature" here; it belongs in model'),
     ("test_line: 5", '1: unknown key "test_line"; did you mean "test_lines"?'),
-    ("budget: {usd: 3}", '1: unknown key "budget"; known keys are model, test_lines, lines_per_chunk, max_retry_count, backend, priority, execution, limits, batch, input, images, output, prices, logging, daemon'),
+    ("bunting: {usd: 3}", '1: unknown key "bunting"; known keys are model, test_lines, lines_per_chunk, max_retry_count, backend, priority, execution, limits, batch, input, images, output, prices, budget, logging, daemon'),
     ("limits: 3", '9: limits must be a mapping, found a number; write it as lines of "key: value" below'),
     ("limits: {rpm: 0}", "15: limits.rpm must be a whole number from 1 to 1000000000, found the number 0; write a value in this range"),
     ("limits: {rps: 1}", '10: unknown key "rps"; did you mean "rpm"?'),

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_infer.cli import options
+from batch_infer.cli.options import FLAGS
+from batch_infer.cli.options.steering import SETTINGS
+from batch_infer.cli.options.submitting import MODES as OFFERED_MODES
 from batch_infer.protocol.errors import ConfigError
 from batch_inferd.config.load import parse_config
 from batch_inferd.config.schema import MODES, Config, Execution, Limits, Model
@@ -26,9 +28,9 @@ def problems(call, *args, **kwargs):
 
 
 def test_the_words_of_the_client_are_those_of_the_config():
-    assert options.MODES == MODES
-    assert set(options.SETTINGS) == set(SECTION_OF)
-    (named,) = (flag.help for flag in options.FLAGS if flag.name == "set")
+    assert OFFERED_MODES == MODES
+    assert set(SETTINGS) == set(SECTION_OF)
+    (named,) = (flag.help for flag in FLAGS if flag.name == "set")
     for key in SECTION_OF:
         assert key in str(named)
 

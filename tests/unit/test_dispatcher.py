@@ -31,6 +31,7 @@ def task(next_row: Any, account: str) -> Any:
     }
     return SimpleNamespace(
         uuid=account, account=account, running=True, leases={}, supply=SimpleNamespace(next_row=next_row),
+        budget=SimpleNamespace(seat_gone=lambda _: None),
         config={"config": config, "max_concurrency": 64},
     )  # fmt: skip
 
@@ -82,3 +83,21 @@ async def test_a_seat_that_ends_during_a_wait_gets_no_share_of_the_next_account(
     for name in ("one", "two"):
         told = [message["slots"] for message in stays.told if message["account"] == name]
         assert told[-1] == FIRST, name
+
+
+async def test_a_workers_bug_is_no_fault_of_the_disk(tmp_path):
+    told: list[tuple[Any, ...]] = []
+
+    async def fault(*what: object) -> None:
+        told.append(("fault", *what))
+
+    async def bug(*what: object) -> None:
+        told.append(("bug", *what))
+
+    dispatcher = Dispatcher(tmp_path, ManualClock(), Events(), SimpleNamespace())
+    lease = SimpleNamespace(task=SimpleNamespace(fault=fault, bug=bug))
+    dispatcher._leases["1"] = lease  # type: ignore[assignment]
+    for code, text in ((5, "Input/output error"), (None, "ValueError('oh')")):
+        dispatcher.on_message(Seat("a"), "fault", {"lease": "1", "errno": code, "text": text})  # type: ignore[arg-type]
+    await dispatcher._background.wait()
+    assert told == [("fault", 5, "Input/output error"), ("bug", "ValueError('oh')")]

@@ -223,7 +223,7 @@ def test_statistics(mixed):
     assert sum(line.startswith(b'    {"task_id"') for line in data.splitlines()) == 4, "a result a line"
 
 
-@pytest.mark.parametrize("form", ["jsonl", "qa", "csv", "tsv", "json", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", "qa", "csv", "tsv", "json", "html", "parquet"])
 def test_an_empty_task(task, form):
     data = export(task, form)
     if form == "json":

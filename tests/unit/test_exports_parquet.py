@@ -58,6 +58,17 @@ def test_types_and_nulls(task):
     assert (second["n"], second["answer"], second["error"]) == (None, None, "bad_request: no")
 
 
+def test_integers_that_no_float_can_hold(task):
+    task.chunk(row(0, n=2**60 + 1, x=2**60 + 1, y=2**53) + row(1, n=1, x=0.5, y=0.5))
+    task.journal(1, "aa", answer(1) + answer(2))
+    file = written(task)
+    assert [str(file.schema_arrow.field(name).type) for name in "nxy"] == ["int64", "string", "double"]
+    found = file.read()
+    assert found.column("n").to_pylist() == [2**60 + 1, 1]
+    assert found.column("x").to_pylist() == [str(2**60 + 1), "0.5"]
+    assert found.column("y").to_pylist() == [2.0**53, 0.5]
+
+
 def test_groups_of_rows_are_bounded(task, monkeypatch):
     monkeypatch.setattr(parquet, "_ROWS", 4)
     task.chunk(b"".join(row(n, a=str(n)) for n in range(10)))
@@ -91,7 +102,7 @@ def test_a_format_that_there_is_none():
     with pytest.raises(ConfigError) as caught:
         parse_config(CONFIG.replace(b"[parquet]", b"[csv, xlsx]"), "config.yaml")
     (problem,) = caught.value.problems
-    assert "output.formats must be one of jsonl, qa, csv, tsv, parquet, json" in str(problem)
+    assert "output.formats must be one of jsonl, qa, csv, tsv, parquet, json, html, svg" in str(problem)
     assert str(problem).startswith("config.yaml:2:25")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -77,11 +78,30 @@ def test_a_place_that_cannot_be(task, folder, path, said):
         write(task, folder / path)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "link", "device"])
+def test_what_is_no_file_stays(task, folder, kind):
+    path, target = folder / "out.csv", folder / "target"
+    target.write_text("precious")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(target)
+    else:
+        path = Path("/dev/null")
+    before = path.lstat()
+    with pytest.raises(UsageError, match=f"cannot be replaced: it is a {kind}"):
+        Target(str(path))
+    assert path.lstat() == before
+    assert target.read_text() == "precious"
+
+
 def test_formats_by_name():
     assert [format_of(f"a.b{suffix}") for suffix in FORMATS.values()] == list(FORMATS)
     assert format_of("A.CSV") == "csv"
     assert format_of("answers.txt") is None
     assert file_name("parquet") == "answers.parquet"
+    assert file_name("svg") == "run.svg"
 
 
 class FakePeer:

@@ -11,8 +11,10 @@ from batch_jobs_kit import CHAT, Desk, batch_plan, numbers
 from worker_kit import FAST, ask, make_plan
 
 from batch_inferd.backends.body import BodyBuilder, InvalidLine
+from batch_inferd.images.cutout import Cut
 from batch_inferd.images.errors import ImageError
 from batch_inferd.images.plan import ImagePlan
+from batch_inferd.money.image_tokens import GUESS
 from batch_inferd.worker.batch import pack as packing
 from batch_inferd.worker.batch.context import JobCancelled
 from batch_inferd.worker.batch.packfile import estimate_tokens
@@ -91,7 +93,10 @@ class TestPacking:
         (pack,) = desk.pack()["packs"]
         assert pack["bytes"] > 100_000
         body = desk.prepared.builder.build(line(ref), 1).body
-        assert pack["tokens"] == estimate_tokens(body) + packing.IMAGE_TOKENS
+        assert pack["tokens"] == estimate_tokens(body) + GUESS
+        desk.use(batch_plan(images=PLAN, defaults={"chat": {"model": "gpt-4o", "max_tokens": 5}}))
+        body = desk.prepared.builder.build(line(ref), 1).body
+        assert desk.pack()["packs"][0]["tokens"] == estimate_tokens(body) + 255  # one tile
 
     def test_what_is_wrong_with_one_is_an_error_of_its_class(self, desk, tmp_path):
         folder = tmp_path / "pictures"
@@ -120,13 +125,13 @@ class TestPacking:
     def test_what_may_pass_is_tried_again(self, desk, monkeypatch):
         tries = []
 
-        def flaky(body: bytes, *_: Any) -> bytes:
+        def flaky(body: bytes, *_: Any) -> Cut:
             tries.append(body)
             if len(tries) % 3:
                 raise ImageError("image_unreadable", "the bucket is away", transient=True)
-            return body
+            return Cut(body, [], [])
 
-        monkeypatch.setattr(packing.embed, "embed", flaky)
+        monkeypatch.setattr(packing.cutout, "cut", flaky)
         desk.add(line("s3://b/1"), line("s3://b/2"))
         (pack,) = desk.pack()["packs"]
         assert (numbers(pack), len(tries)) == ([1, 2], 6)
@@ -135,7 +140,7 @@ class TestPacking:
         def away(*_: Any) -> bytes:
             raise ImageError("image_unreadable", "the bucket is away", transient=True)
 
-        monkeypatch.setattr(packing.embed, "embed", away)
+        monkeypatch.setattr(packing.cutout, "cut", away)
         desk.add(line("s3://b/1"), ask("text"))
         (pack,) = desk.pack()["packs"]
         assert numbers(pack) == [2]
@@ -146,7 +151,7 @@ class TestPacking:
             desk.stop.set()
             raise ImageError("image_unreadable", "the bucket is away", transient=True)
 
-        monkeypatch.setattr(packing.embed, "embed", away)
+        monkeypatch.setattr(packing.cutout, "cut", away)
         desk.add(line("s3://b/1"))
         with pytest.raises(JobCancelled):
             desk.pack()

@@ -34,7 +34,7 @@ class TestGood:
     def test_every_format_is_sent_as_it_is(self, tmp_path, kind):
         data = picture(40, 30, kind)
         found = load(put(tmp_path / "a.any", data), ALL)
-        assert found == (data, f"image/{kind}", 40, 30)
+        assert found == (data, f"image/{kind}", 40, 30, False)
 
     @pytest.mark.parametrize(
         "name", ["a b.png", "ä 图.png", "100%.png", "%41.png", "a?b#c.png", "x&y;=+.png", "\u202e.png"]
@@ -287,7 +287,7 @@ class TestWithoutPillow:
 
     def test_first_bytes_and_size_are_checked(self, tmp_path):
         data = picture()
-        assert load(put(tmp_path / "a.jpg", data), PLAN) == (data, "image/jpeg", None, None)
+        assert load(put(tmp_path / "a.jpg", data), PLAN) == (data, "image/jpeg", None, None, False)
         refused(put(tmp_path / "b.jpg", b"text"), cls="image_invalid")
         refused(put(tmp_path / "c.jpg", data), ImagePlan(max_bytes=100), cls="image_too_large")
 

@@ -73,7 +73,7 @@ def test_the_report(task):
     )  # fmt: skip
     task.chunk(b"{}\n")
     task.journal(2, "aa", answer(5, ms=30))
-    result = task.merge(header={"left_out": 12})
+    result = task.merge(header={"left_out": 12, "skipped": 5})
     raw = task.staged("report.json")
     report = json.loads(raw)
     assert list(report)[:7] == [
@@ -97,6 +97,7 @@ def test_the_report(task):
         "identity_problems_count": 0,
         "counts": {"input": 4, "output": 3, "error": 1, "missing": 0, "pending": 0, "blank": 1},
         "left_out": 12,
+        "skipped": 5,
         "unread": None,
         "round": 0,
         "generation": 1,
@@ -114,6 +115,7 @@ def test_the_report(task):
         "backend": "online",
         "paths": {"online": 2, "batch": 1},
         "batches": None,
+        "taken_back": 0,
         "extras": 0,
         "quarantined": 0,
         "torn": 0,

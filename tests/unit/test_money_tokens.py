@@ -6,8 +6,9 @@ import random
 import pytest
 
 from batch_inferd.money import survey as surveys
+from batch_inferd.money.image_tokens import GUESS
 from batch_inferd.money.survey import Stratum, of_lines, survey
-from batch_inferd.money.tokens import ASCII, IMAGE, MESSAGE, NARROW, REQUEST, WIDE, Weight, text_tokens, weigh
+from batch_inferd.money.tokens import ASCII, MESSAGE, NARROW, REQUEST, WIDE, Weight, text_tokens, weigh
 
 
 def line(content, **fields):
@@ -55,7 +56,7 @@ def test_only_what_is_sent_counts():
                     {"content": [{"type": "text", "text": "abcd"}, {"type": "image_url", "image_url": {}}]}
                 ]
             },
-            Weight(REQUEST + MESSAGE + 1, 1),
+            Weight(REQUEST + MESSAGE + 1, 1, GUESS),
         ),
         ({"messages": [{"content": None}]}, Weight(REQUEST + MESSAGE)),
         ({"prompt": "abcd"}, Weight()),
@@ -69,7 +70,7 @@ def test_shapes_of_records(record, weight):
 
 def test_what_is_no_record_weighs_nothing():
     assert weigh(b'{"messages": [') == weigh(b"\xff") == Weight()
-    assert Weight(1, 2).total == 1 + 2 * IMAGE
+    assert Weight(1, 2, 3.0) + Weight(1) == Weight(2, 2, 3.0)
 
 
 def test_a_small_input_is_read_whole(tmp_path):

@@ -1,6 +1,5 @@
 """The pool of worker processes, with processes that only pretend."""
 
-import asyncio
 import errno
 
 import pytest
@@ -264,7 +263,7 @@ async def test_idle_workers_end_after_a_minute(pool, clock):
     assert numbers(pool) == [[0], [0]]
     clock.t += 11
     await size(pool, 0, 0)
-    await asyncio.wait(set(pool._background))
+    await pool._background.wait()
     assert pool.processes == []
     assert pool.failed_spawn is None
 
@@ -282,7 +281,7 @@ async def test_another_build_is_told_and_gets_nothing(pool, listener, monkeypatc
     pool._events.subscribe(lambda name, fields: told.append((name, fields)))
     monkeypatch.setitem(globals(), "module_version", lambda: "9.9.9")
     await size(pool, 1)
-    await asyncio.wait(set(pool._background))
+    await pool._background.wait()
     assert told == [("program.replaced", {"build": "9.9.9"})]
     assert pool.seats == []
     assert listener.wakes

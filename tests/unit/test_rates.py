@@ -224,7 +224,7 @@ def test_calls_of_a_worker_without_a_share_are_charged_to_those_who_have_one():
     assert charges.divide({"a": 30.0, "b": 0.0, "c": 0.0}, 30.0, NOW) == {"a": 0.0, "b": 600.0, "c": 300.0}
     charges.owe(900.0)
     assert charges.divide({"a": 0.0}, 30.0, NOW + 1) == {"a": 0.0}  # nobody has a share: time pays
-    assert charges.divide({"a": 30.0}, 30.0, NOW + 11) == {"a": 570.0 + 300.0}
+    assert charges.divide({"a": 30.0}, 30.0, NOW + 11) == {"a": 600.0}
 
 
 def test_tokens_used_without_a_share_hold_the_account_back():
@@ -254,6 +254,44 @@ def test_tokens_used_without_a_share_hold_the_account_back():
     assert gates["b"].delay(clock.time) == pytest.approx(50.0, abs=1.0)  # at 100 tokens a second
     clock.time += 51.0
     assert gates["b"].delay(clock.time) == 0.0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_dead_workers_debt_holds_the_next_one_back(ended):
+    """Whether its call had ended: the service counts what was sent."""
+    account, clock = Account("acc"), ManualClock()
+    gates = {name: Gate("acc", clock) for name in "ab"}
+    lone: Any = SimpleNamespace(length=400, strikes=0)
+
+    def round_of(*names: str) -> None:
+        account.set_limits([Limits(64, 64, tpm=6000.0)])
+        for _ in range(3):
+            for name, word in account.divide(list(names), dict.fromkeys(names, 1.0), clock.time).items():
+                gates[name].tell(
+                    word.slots, word.rate_per_s, None, tokens=word.tokens_per_s, charged=word.charged,
+                    cut=word.cut, word=word.word,
+                )  # fmt: skip
+                if (report := gates[name].report()) is not None:
+                    account.observe(name, report, clock.now(), clock.time)
+
+    round_of("a")
+    gates["a"].sent(Record(lone, 1, 0, 400), 5050)
+    if ended:
+        gates["a"].returned(Record(lone, 1, 0, 400), 5050, 5050)
+    round_of("a")
+    clock.time += 10.0  # it pays 1,000 of them, and is killed
+    account.gone("a", clock.time)
+    clock.time += 5.0  # nobody is there: time pays
+    round_of("b")
+    assert gates["b"].delay(clock.time) == pytest.approx(35.0, abs=1.0)
+
+
+def test_a_worker_that_owes_nothing_more_leaves_no_debt():
+    charges = Charges()
+    charges.divide({"a": 30.0}, 30.0, NOW)
+    charges.reported("a", 600.0, NOW)
+    charges.gone("a", NOW + 21)
+    assert charges.divide({"b": 30.0}, 30.0, NOW + 21) == {"b": 0.0}
 
 
 def test_first_calls_are_spaced_by_the_whole_rate():

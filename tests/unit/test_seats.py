@@ -5,25 +5,13 @@ import signal
 import threading
 
 import pytest
-from worker_kit import Folder, WorkerDriver, ask, make_plan
+from worker_kit import WorkerDriver, ask, make_plan
 
 from batch_inferd.loops import loop_factory
-from batch_inferd.testing.process import start_service
 from batch_inferd.worker import seats as module
 from batch_inferd.worker.guard import Guards
 from batch_inferd.worker.pipe import Outbox
 from batch_inferd.worker.seats import Seats
-
-
-@pytest.fixture
-def service(tmp_path):
-    with start_service(tmp_path / "service") as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
 
 
 class Driver(WorkerDriver):

@@ -213,6 +213,6 @@ def test_services_yaml_that_cannot_be_read(tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(ConfigError) as caught:
         load_services(folder)
-    assert "services.yaml cannot be read: Is a directory; check its permissions" in str(
+    assert "services.yaml cannot be read: it is a folder, and no file; check its permissions" in str(
         caught.value.problems[0]
     )

@@ -312,3 +312,25 @@ def test_text_blocks_join_cut_characters():
     pieces = (data[at : at + 1] for at in range(len(data)))
     assert "".join(text_blocks(pieces, "gb18030", "t")) == "日本語の text"
     assert "".join(text_blocks(iter([data]), None, "t")) == "日本語の text"
+
+
+@pytest.mark.parametrize("row", [0, 500])
+def test_a_zero_byte_is_its_rows_business_wherever_it_stands(tmp_path, row):
+    path = tmp_path / "t.csv"
+    rows = [f"{n},text {n}" for n in range(1000)]
+    rows[row] = f"{row},te\0xt"
+    path.write_text("id,q\n" + "\n".join(rows) + "\n")
+    spec = detect(str(path), SourceSpec(kind="", prompt="{q}", id_column="id"))
+    found = [json.loads(line) for line in open_source(spec).records()]
+    assert len(found) == 1000
+    assert found[row]["messages"][0]["content"] == "te\0xt"
+    path.write_bytes(b"id,q\n" + b"\x00\x01\x07\x00" * 40)
+    with pytest.raises(InputError, match="zero bytes"):
+        open_source(detect(str(path), SourceSpec(kind="", prompt="{q}")))
+
+
+def test_utf_16_without_a_mark_is_not_taken_for_gb18030(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(("问题\n" + "你好世界吗怎么样呢朋友们" * 8 + "\n").encode("utf-16-le"))
+    with pytest.raises(InputError, match="zero bytes"):
+        open_source(detect(str(path), SourceSpec(kind="")))

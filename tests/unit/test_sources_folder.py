@@ -88,7 +88,11 @@ def test_names_that_are_no_text(photos):
     with open(os.fsencode(photos) + b"/z\xff.png", "wb"):
         pass
     *_, line = source(photos, prompt="p").records()
-    assert json.loads(line)["custom_id"] == "z�.png"
+    found = json.loads(line)
+    assert (found["custom_id"], found["$source"]) == (
+        "z%FF.png",
+        {"row": 5, "path": "z�.png", "raw": "z%FF.png"},
+    )
     assert b"/z%FF.png" in line
 
 

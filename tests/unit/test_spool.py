@@ -1,5 +1,6 @@
 """The spool: whole lines only, gone on with after every kind of end; choosing what an input is."""
 
+import contextlib
 import errno
 import json
 import os
@@ -113,8 +114,31 @@ def test_what_is_done_is_left_out_before_and_after_a_break(tmp_path, folder):
     with pytest.raises(SpoolStopped):
         spool(folder, topics(10), done=done, stop=lambda: next(calls))
     assert ids(tmp_path) == ["t1/1", "t2/1", "t5/1"]
-    spool(folder, topics(10), done=done)
+    assert spool(folder, topics(10), done=done).skipped == 4
     assert ids(tmp_path) == [f"t{n}/1" for n in (1, 2, 5, 6, 7, 8)]
+
+
+@given(st.data())
+def test_what_is_done_is_counted_once_whatever_breaks(tmp_path_factory, data):
+    """Also when the last records were lost with the power, and with rows that count more than once."""
+    rows, each, start = (data.draw(st.integers(*span)) for span in ((1, 6), (1, 3), (0, 2)))
+    whole = [f"t{n}/{k}" for n in range(start, rows + start) for k in range(1, each + 1)]
+    done = frozenset(data.draw(st.lists(st.sampled_from([*whole, "other"]))))
+    path = tmp_path_factory.mktemp("spool")
+    directory = Directory(path)
+    source = topics(rows + start, iterations=each, start_row=start)
+    try:
+        for _ in range(data.draw(st.integers(0, 3))):
+            left = iter([False] * data.draw(st.integers(0, len(whole))))
+            with contextlib.suppress(SpoolStopped):
+                spool(directory, source, done=done, stop=lambda left=left: next(left, True))
+            kept = (path / NAME).read_bytes().splitlines(keepends=True)
+            (path / NAME).write_bytes(b"".join(kept[: data.draw(st.integers(0, len(kept)))]))
+        poured = spool(directory, source, done=done)
+    finally:
+        directory.close()
+    assert ids(path) == [one for one in whole if one not in done]
+    assert poured == (len(whole) - poured.skipped, sum(one in done for one in whole), False)
 
 
 def test_a_limit_and_whether_there_is_more(tmp_path, folder):

@@ -20,21 +20,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[RunningService]:
-    with start_service(tmp_path / "service") as running:
-        yield running
-
-
-@pytest.fixture
 def worker(tmp_path: Path) -> Iterator[WorkerDriver]:
     with WorkerDriver(tmp_path) as running:
         running.wait_for("hello")
         yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 def requests(service: RunningService) -> int:

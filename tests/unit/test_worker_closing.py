@@ -16,6 +16,7 @@ from batch_inferd.journal.format import INDEX
 from batch_inferd.journal.index import KindCounter, decode_index
 from batch_inferd.journal.names import chunk_journals
 from batch_inferd.seams.events import Events
+from batch_inferd.worker.bug import Bug
 from batch_inferd.worker.chunk import LeasedChunk
 from batch_inferd.worker.closing import End, close_chunk
 from batch_inferd.worker.core import Worker
@@ -95,7 +96,8 @@ async def test_a_bug_ends_the_lease_too(folder, monkeypatch):
     monkeypatch.setattr(chunk.journal, "settle", settle)
     end = await close_chunk(chunk)
     assert end.reason == "fault"
-    assert "a bug" in str(end.fault)
+    assert isinstance(end.fault, Bug)
+    assert end.fault.strerror == "ValueError('a bug')"
 
 
 class Outbox:

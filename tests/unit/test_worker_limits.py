@@ -369,7 +369,7 @@ class TestRoutes:
     DEAD = "http://dead:1"
 
     def accounts(self, clock: ManualClock, transport: FakeTransport) -> Accounts:
-        return Accounts(cast("Any", transport), clock, Events(), lambda: None)
+        return Accounts(cast("Any", transport), clock, Events(), lambda: None, lambda *_: None)
 
     def join(self, accounts: Accounts, task: str, proxy: str | None) -> TaskQueue:
         prepared = Prepared(make_plan("http://service/v1", task=task, proxy=proxy))
@@ -437,7 +437,7 @@ class TestLoops:
     async def test_a_bug_does_not_end_a_loop(self, monkeypatch, caplog, loop, called):
         clock, calls = ManualClock(), []
         worker = Worker(
-            cast("Any", SimpleNamespace(idle=True)),
+            cast("Any", SimpleNamespace(idle=True, send=lambda *_: None)),
             cast("Any", None),
             clock,
             cast("Any", FakeTransport()),

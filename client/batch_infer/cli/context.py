@@ -14,6 +14,7 @@ from batch_infer.protocol.workspace import Workspace, check_task_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from batch_infer.render.console import Console
 
@@ -92,13 +93,14 @@ class Context:
             yield peer
 
     @contextmanager
-    def daemon_of_tasks(self) -> Iterator[Peer | None]:
+    def daemon_of_tasks(self, other: Path | None = None) -> Iterator[Peer | None]:
         """A connection, or None where no daemon runs and no task is there that one could tell about.
 
-        So a look into an empty workspace starts no process and creates no file.
+        So a look into an empty workspace starts no process and creates no file. `other` is a file that one
+        could tell about, too.
         """
         peer = self.find(self.workspace)
-        if peer is None and self.workspace.has_tasks():
+        if peer is None and (self.workspace.has_tasks() or (other is not None and other.exists())):
             peer = self.start(self.workspace)
         if peer is None:
             yield None

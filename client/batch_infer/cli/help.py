@@ -22,11 +22,10 @@ def help_text(lang: str, cells: int) -> str:
     usages = {flag.name: flag.usage for flag in FLAGS}
     usages |= {f.name: f"-{f.name} {'|'.join(f.choices)}" for f in FLAGS if f.choices and f.is_verb}
     left = max(width(usage) for usage in usages.values())
-    for group in GROUPS:
+    for group, flags in GROUPS:
         lines += ["", group.render(lang) + ":"]
-        for flag in FLAGS:
-            if flag.group == group:
-                lines += _entry(usages[flag.name], flag.help.render(lang), left, cells)
+        for flag in flags:
+            lines += _entry(usages[flag.name], flag.help.render(lang), left, cells)
     lines += ["", _EXIT.render(lang)]
     for code, meaning in _CODES:
         lines += _entry(code, meaning.render(lang), 3, cells)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batch_infer.protocol.regular import open_regular
 from batch_infer.render.task_text import next_steps
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def error_classes(task: Summary) -> tuple[str, ...]:
     if task["state"] != "completed" or not task["counts"].get("error"):
         return ()
     try:
-        with Path(task.get("outputs") or "", REPORT).open(encoding="utf-8") as file:
+        path = Path(task.get("outputs") or "", REPORT)
+        with os.fdopen(open_regular(path, follow=False), encoding="utf-8") as file:
             head, _, _ = file.read(_HEAD_MAX).partition(_CHUNKS)
         report = json.loads(head.rstrip().removesuffix(",") + "}")
         same_round = report["round"] == task.get("round", 0)

@@ -10,7 +10,10 @@ FORMATS = {
     "tsv": ".tsv",
     "parquet": ".parquet",
     "json": ".json",
+    "html": ".html",
+    "svg": ".svg",
 }
+PICTURE = "svg"  # shows the run, and holds no answers
 # Encodings of csv and tsv; the first is that of csv where none is named. Excel wants its byte order mark.
 ENCODINGS = ("utf-8-sig", "utf-8", "gb18030")
 
@@ -23,4 +26,4 @@ def format_of(name: str) -> str | None:
 
 def file_name(form: str) -> str:
     """What the export of this format is called beside the outputs of its task."""
-    return f"answers{FORMATS[form]}"
+    return f"{'run' if form == PICTURE else 'answers'}{FORMATS[form]}"

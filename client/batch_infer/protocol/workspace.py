@@ -64,6 +64,11 @@ class Workspace(NamedTuple):
         """State of the embedded test service."""
         return self.root / ".testservice"
 
+    @property
+    def costs(self) -> Path:
+        """What removed tasks have cost."""
+        return self.root / ".costs.db"
+
     def has_tasks(self) -> bool:
         """Whether any task folder stands here (without asking a daemon)."""
         try:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _GOOD = ("intact", "rebuilt")
+_EARLIER = "earlier"  # found in files that cannot be rebuilt
 
 
 def check_lines(answer: dict[str, Any], lang: str) -> Iterator[str]:
@@ -39,15 +40,16 @@ def check_lines(answer: dict[str, Any], lang: str) -> Iterator[str]:
                 values = {"n": numbers.count(repeated)}
                 known = Text("{n} lines have the id of an earlier one, as in the input", values)
             yield "  " + known.render(lang)
-    yield from _findings(answer["cautions"], lang, "  ")
 
 
 def next_step(answer: dict[str, Any]) -> Text | None:
     """What to do about damage that can be undone."""
     if answer["task_id"] is None:
         return None
-    damaged = [file for file in answer["files"] if file["state"] not in _GOOD]
-    lost = any(finding["what"] == "journals" for file in damaged for finding in file["findings"])
+    damaged = [
+        file for file in answer["files"] if file["state"] not in _GOOD and _EARLIER not in _whats(file)
+    ]
+    lost = any("journals" in _whats(file) for file in damaged)
     if not damaged or lost:
         return None
     return Text(
@@ -56,11 +58,14 @@ def next_step(answer: dict[str, Any]) -> Text | None:
     )
 
 
+def _whats(file: dict[str, Any]) -> set[str]:
+    return {finding["what"] for finding in file["findings"]}
+
+
 def public_check(answer: dict[str, Any], lang: str) -> dict[str, Any]:
     """As JSON for programs: texts in the language of the shell."""
     files = [file | {"findings": _public(file["findings"], lang)} for file in answer["files"]]
-    more = {key: _public(answer[key], lang) for key in ("findings", "cautions")}
-    return {**answer, "files": files, **more}
+    return answer | {"files": files, "findings": _public(answer["findings"], lang)}
 
 
 def _public(findings: list[dict[str, Any]], lang: str) -> list[dict[str, Any]]:

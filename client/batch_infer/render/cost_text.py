@@ -30,6 +30,10 @@ def task_cost(cost: Cost | None, lang: str) -> str:
     else:
         values = {"spent": numbers.money(spent, currency), "all": numbers.money(forecast, currency)}
         parts.append(Text("{spent} so far, about {all} in all", values).render(lang))
+    if cost.get("budget") is not None:
+        budget = {"budget": numbers.money(cost["budget"] or 0.0, currency)}
+        budget["committed"] = numbers.money(cost.get("committed") or 0.0, currency)
+        parts.append(Text("{committed} of the budget of {budget}", budget).render(lang))
     if each is not None:
         parts.append(Text("{amount} a record", {"amount": numbers.money(each, currency)}).render(lang))
     parts += [text.render(lang) for text in _unknown(cost.get("unknown_records") or 0)]
@@ -48,7 +52,7 @@ def cost_lines(rows: list[dict[str, Any]], lang: str) -> list[str]:
     tables: tuple[tuple[Text, Sequence[tuple[str, dict[str, Any]]]], ...] = (
         (Text("MODEL"), [(row["model"], row) for row in found["models"]]),
         (Text("DAY"), [(row["day"], row) for row in found["days"]]),
-        (Text("TASK"), [(row["task_id"], _of_task(row)) for row in rows]),
+        (Text("TASK"), [(_name(row, lang), _of_task(row)) for row in rows]),
         (Text("TOTAL"), [("", found["total"])]),
     )
     lines: list[str] = []
@@ -60,6 +64,12 @@ def cost_lines(rows: list[dict[str, Any]], lang: str) -> list[str]:
         cells += [_row(name, row, lang) for name, row in entries]
         lines += table(cells, right=range(1, 6))
     return lines
+
+
+def _name(row: dict[str, Any], lang: str) -> str:
+    if row.get("removed") is None:
+        return str(row["task_id"])
+    return Text("{id} (removed)", {"id": row["task_id"]}).render(lang)
 
 
 def _of_task(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ _RESUME = Text("to go on: batch_infer -resume {id}")
 _FIXED = Text("once it is fixed: batch_infer -resume {id}")
 _BY_CODE: dict[str, tuple[Text, ...]] = {
     "user": (_RESUME,),
+    "budget": (),  # the reason itself says what to do
     "moved": (Text("to take it over: batch_infer -resume {id}"),),
     "io": (Text("once the disk is fixed: batch_infer -resume {id}"),),
     "bug": (Text("the log says more: batch_infer -logs {id}"), _RESUME),

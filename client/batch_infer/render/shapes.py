@@ -74,6 +74,8 @@ class Cost(TypedDict, total=False):
     unknown_records: int  # answers without usage: they are in none of these sums
     per_record: float | None
     forecast: float | None  # of the whole task, while it is not at its end
+    budget: float | None  # what it may cost at most
+    committed: float | None  # of it: spent, or may be
     prices: dict[str, Any]
 
 
@@ -125,7 +127,8 @@ class Summary(TypedDict, total=False):
     started: float | None
     ended: float | None
     share: float
-    expected: int  # records of the whole input, a guess until input_complete
+    expected: int  # records of the whole input
+    expected_exact: bool  # no guess
     input_complete: bool
     left_out: int
     left_out_exact: bool
@@ -190,11 +193,13 @@ class Submission(TypedDict, total=False):
 
 
 class Worker(TypedDict, total=False):
-    """A process of the daemon: CPU in percent of one core, memory in bytes."""
+    """A process of the daemon: CPU in percent of one core, memory in bytes, traffic in bytes a second."""
 
     pid: int
     cpu: float
     rss: int
+    sent_per_s: int
+    received_per_s: int
 
 
 class Check(TypedDict, total=False):

@@ -26,7 +26,7 @@ def progress(task: Summary, lang: str) -> str:
     expected = counts.get("input", 0) if complete else task.get("expected") or counts.get("input", 0)
     values = {"finished": numbers.count(finished), "input": numbers.count(expected)}
     of_all = Text("{finished} of {input}", values)
-    if not complete:
+    if not complete and not task.get("expected_exact"):
         of_all = Text("{finished} of about {input}", values)
     parts = [numbers.share(task.get("share") or 0)]
     if complete or expected:
@@ -98,7 +98,7 @@ def waits(task: Summary, lang: str, now: float) -> list[str]:
 
 
 def load(daemon: Load, lang: str) -> str:
-    """CPU and memory of the daemon and its workers."""
+    """CPU and memory of the daemon and its workers, and what the workers send and receive."""
     workers = daemon.get("workers") or []
     own = Text(
         "daemon {cpu:.0f}% CPU, {rss}",
@@ -114,7 +114,12 @@ def load(daemon: Load, lang: str) -> str:
             "rss": numbers.size(sum(worker.get("rss") or 0 for worker in workers)),
         },
     ).render(lang)
-    return f"{own} · {theirs}"
+    speeds = {
+        "sent": numbers.size(sum(worker.get("sent_per_s") or 0 for worker in workers)),
+        "received": numbers.size(sum(worker.get("received_per_s") or 0 for worker in workers)),
+    }
+    network = Text("network: {sent}/s sent, {received}/s received", speeds).render(lang)
+    return f"{own} · {theirs} · {network}"
 
 
 def fields(task: Summary, lang: str, now: float) -> list[Field]:

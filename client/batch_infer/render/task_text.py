@@ -144,7 +144,8 @@ def _input(task: Summary) -> str:
     """The number of records; `~` marks a guess from the part of the input that was read."""
     if task.get("input_complete", True):
         return numbers.count(task["counts"].get("input", 0))
-    return "~" + numbers.count(task.get("expected") or task["counts"].get("input", 0))
+    expected = numbers.count(task.get("expected") or task["counts"].get("input", 0))
+    return expected if task.get("expected_exact") else f"~{expected}"
 
 
 def _origin(task: Summary, lang: str) -> list[tuple[str, str]]:

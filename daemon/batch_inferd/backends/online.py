@@ -10,6 +10,7 @@ import msgspec
 from batch_inferd import failures
 from batch_inferd.backends.body import BodyBuilder, Request
 from batch_inferd.backends.redact import Redactor
+from batch_inferd.backends.traffic import TRAFFIC
 from batch_inferd.backends.transport import HttpReply, HttpTransport, NotSent, SentFailed, Target
 from batch_inferd.journal.body import check_body
 from batch_inferd.journal.format import text_bytes
@@ -30,6 +31,7 @@ class Prepared:
     def __init__(self, plan: RequestPlan) -> None:
         self.plan = plan
         self.images = plan.images
+        self.budget = plan.budget
         self.builder = BodyBuilder(plan)
         self.redactor = Redactor(plan)
         query = f"?{urlencode(plan.query)}" if plan.query else ""
@@ -69,6 +71,7 @@ class OnlineBackend:
         begun = self._clock.monotonic()
         reply: HttpReply | None = None
         network: NotSent | None = None
+        sent = len(request.body)
         try:
             reply = await self.transport.post(prepared.targets[request.endpoint], request.body, room)
             _check_proxy(reply, plan)
@@ -76,10 +79,11 @@ class OnlineBackend:
                 reply.status, reply.headers, reply.body, plan, self._clock.now(), prepared.redactor.data
             )
         except NotSent as error:
-            reply, network = None, error
+            reply, network, sent = None, error, 0
             verdict = failures.classify_exception(error)
         except SentFailed as error:
             verdict = failures.classify_exception(error)
+        TRAFFIC.add(sent=sent, received=len(reply.body) if reply is not None else 0)
         if reply is not None:
             failpoint("call.answered")
         if verdict.message:

@@ -8,6 +8,7 @@ import msgspec
 
 from batch_inferd.backends.batch.api import BatchApi  # noqa: TC001  msgspec reads it when it decodes
 from batch_inferd.images.plan import ImagePlan  # noqa: TC001  as above
+from batch_inferd.money.budget import BudgetPlan  # noqa: TC001  as above
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -59,4 +60,5 @@ class RequestPlan(msgspec.Struct, frozen=True):
     durability: str  # "normal": synced within a second; "strict": each answer
     batch: BatchPlan | None = None  # None: every record is an online call
     images: ImagePlan | None = None  # None: references of images are sent as they stand
+    budget: BudgetPlan | None = None  # None: what calls cost is not looked at before they are sent
     priority: int = 0  # -5 to 5; each step up doubles the task's share of its account

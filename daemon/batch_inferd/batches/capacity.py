@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from batch_infer.protocol.text import Text
+from batch_inferd.seams.clock import within
 
 if TYPE_CHECKING:
     from batch_inferd.backends.batch.api import BatchApi
@@ -119,13 +120,7 @@ class Capacity:
         """Return when a place may be free: something was given back, or the monotonic time has come."""
         self._changed.clear()
         seconds = 60.0 if until is None else max(0.05, until - self._clock.monotonic())
-        timer = asyncio.create_task(self._clock.sleep(seconds))
-        waiter = asyncio.create_task(self._changed.wait())
-        try:
-            await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            waiter.cancel()
+        await within(self._clock, self._changed.wait(), seconds)
 
     def _tell(self) -> None:
         self._changed.set()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 from batch_infer.protocol.text import Text
+from batch_inferd.backends.batch.errors import IMAGE_CHANGED
 from batch_inferd.backends.batch.provider import (
     BatchOrder,
     BatchState,
@@ -41,6 +43,7 @@ _CREATE_S = 120.0  # for the answer to a create; then it is unsettled
 _SETTLE_FIRST_S, _SETTLE_MAX_S = 1.0, 60.0
 _CLOCKS_S = 600.0  # that the provider's clock may differ from ours
 _UPLOADS_MAX = 3  # of one file that the service says it does not have
+_CHANGES_MAX = 3  # of a record's images between packing and sending
 
 
 class Creation(Step):
@@ -65,6 +68,7 @@ class Creation(Step):
                 "file": one.detail.file,
                 "filename": f"{one.token}.jsonl",
                 "size": one.detail.bytes,
+                "holed": one.detail.holed,
                 "reuse": reuse,
             }
             try:
@@ -73,7 +77,7 @@ class Creation(Step):
                 reuse, failures = True, failures + 1  # it may have arrived: then it is used
                 await self.rest_after("upload", error, failures)
             except Refused as error:
-                await self.refused_call(error)
+                await (self._pack_again if error.code == IMAGE_CHANGED else self.refused_call)(error)
                 return
             else:
                 break
@@ -84,11 +88,26 @@ class Creation(Step):
         await run.save(one)
         failpoint("batch.file_committed")
 
+    async def _pack_again(self, error: Refused) -> None:
+        """An image is not the one of the packing: the lines are packed anew, and what is wrong told there.
+
+        A record whose image changes time and again ends as an error.
+        """
+        one, run = self.one, self.run
+        numbers = (n for _, ranges in sorted(one.lines.items()) for a, b in ranges for n in range(a, b + 1))
+        number = next(itertools.islice(numbers, (error.problems[0].line or 1) - 1, None), 0)
+        run.image_changes[number] += 1
+        if run.image_changes[number] > _CHANGES_MAX:
+            await self.refused_call(error)
+            return
+        run.task.log(30, f"batch {one.id}: line {number}: {error}; its records are packed again")
+        await run.close(one, states.REFUSED, [])
+
     async def create(self) -> None:
         """Wait for a place in the account's queue, and create the batch."""
         if self.run.task.context.dispatcher.stopping:
             raise Halted  # the daemon is ending: nothing new begins
-        if await self._place():
+        if await self._afford() and await self._place():
             # A stop waits for the answer for a moment: it saves the watching of the provider's list.
             await self.run.whole(self._send_create(), brief=True)
 
@@ -152,6 +171,40 @@ class Creation(Step):
             raise
         else:
             await self._created(status)
+
+    async def _afford(self) -> bool:
+        """Hold what the batch may cost in the task's budget; False when it is not created for now."""
+        one, run = self.one, self.run
+        budget = run.task.budget
+        since = self.clock.now()
+        if budget.config is not None and one.detail.most is None:
+            # It was packed before there was a budget: its lines are packed anew, and counted.
+            await run.close(one, states.REFUSED, [])
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(run.task.directory.unlink, one.detail.file)
+            return False
+        while True:
+            changed = budget.changed()
+            if budget.hold(one):
+                changed.close()
+                one.wait = None
+                return True
+            needed = budget.short_of(one)
+            if run.cancelling:
+                changed.close()
+                return False
+            if needed is not None:
+                changed.close()
+                budget.rest(needed)
+                raise Halted
+            if self.is_overdue():
+                changed.close()
+                await self._give_up_waiting()
+                return False
+            text = Text("waiting for what is under way to end: it may leave room in the budget")
+            one.wait = Wait("budget", text, since)
+            run.tell()
+            await run.within(changed, self.next_deadline())
 
     async def _place(self) -> bool:
         """Wait for a place in the account's queue; False when the task was cancelled meanwhile."""

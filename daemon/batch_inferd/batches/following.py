@@ -139,6 +139,7 @@ class Following(Step):
         run.poller.forget(self.key)
         run.capacity.release(self.key)
         self.one.detail.end_state = BatchState.CANCELLED.value
+        self.one.detail.unsure = True
         await run.whole(collecting.collect(run, self.one, []))
 
     async def _lost(self) -> None:
@@ -148,6 +149,7 @@ class Following(Step):
         run.capacity.release(self.key)
         one.detail.end_state = BatchState.CANCELLED.value
         one.detail.message = "the provider does not have this batch any more"
+        one.detail.unsure = True
         one.state = states.ENDED
         await run.save(one)
 

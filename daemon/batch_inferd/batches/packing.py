@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from batch_inferd.batches.submission import Detail, Submission, new_token
+from batch_inferd.batches.submission import Detail, MostTokens, Submission, new_token
 from batch_inferd.journal.names import chunk_name
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.submissions import ChunkEnd, Lines, NewSubmission, count_lines
@@ -154,7 +154,9 @@ def _new(run: BatchRun, found: dict[str, Any], half: Half | None) -> NewSubmissi
         tokens=found["tokens"],
         url=found["url"],
         model=found["model"],
+        most=None if found["most"] is None else MostTokens(*found["most"]),
         round=run.task.round,
+        holed=found["holed"],
         depth=half.depth if half is not None else 0,
         family=half.family if half is not None else 0,
     )

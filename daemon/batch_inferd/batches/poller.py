@@ -13,6 +13,7 @@ import random
 from typing import TYPE_CHECKING
 
 from batch_inferd.backends.batch.provider import BatchStatus, Unsettled
+from batch_inferd.seams.clock import within
 
 if TYPE_CHECKING:
     from batch_infer.protocol.text import Text
@@ -126,13 +127,7 @@ class Poller:
                 await self._clock.sleep(5.0)
 
     async def _rest(self, seconds: float) -> None:
-        timer = asyncio.create_task(self._clock.sleep(seconds))
-        waiter = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            waiter.cancel()
+        await within(self._clock, self._wake.wait(), seconds)
 
     async def _look_at(self, due: list[_Watch]) -> None:
         for watch in due:

@@ -27,6 +27,7 @@ from batch_inferd.batches.submission import Submission
 from batch_inferd.batches.terms import Terms
 from batch_inferd.batches.uploads import Uploads
 from batch_inferd.scheduling.jobs import FolderGone, JobLost
+from batch_inferd.seams.clock import within
 from batch_inferd.store.submissions import CLOSED
 from batch_inferd.store.taskdb import disk_errno
 from batch_inferd.tasks.states import Reason
@@ -66,6 +67,7 @@ class BatchRun(Terms):
         self.left_open = 0  # submissions that had not ended when the task was cancelled
         self.most_tokens: int | None = None  # of a submission, where the service's limit was found out
         self.late_tries = 0  # to collect what ended after the cancel, in vain
+        self.image_changes: Counter[int] = Counter()  # input line -> changes between packing and sending
         self._lives: dict[int, asyncio.Task[None]] = {}
         self._works: set[asyncio.Task[Any]] = set()  # not to be broken off
         self._brief: set[asyncio.Task[Any]] = set()  # to be broken off only after a moment
@@ -124,6 +126,8 @@ class BatchRun(Terms):
         for one in self.open.values():
             if one.state in states.UNCREATED or one.state == states.ENDED:
                 self.capacity.release(self.key(one))
+                if one.state != states.ENDED:
+                    self.task.budget.release(one)
             else:
                 self.poller.forget(self.key(one))
                 self.capacity.rest(self.key(one), (one.detail.expires or 0.0) - self.clock.now())
@@ -246,6 +250,7 @@ class BatchRun(Terms):
             self.open[one.id] = one
             if one.state in (states.LIVE, *states.MAYBE_CREATED):
                 self.capacity.adopt(self.key(one), one.detail.tokens)
+            self.task.budget.adopt(one)
         await self.count()
         if self._allow:
             self.allowed = {one.id for one in self.open.values() if one.state in states.MAYBE_CREATED}
@@ -404,6 +409,7 @@ class BatchRun(Terms):
     async def _close(self, one: Submission, state: str, ends: list[ChunkEnd]) -> None:
         before, one.state = one.state, state
         one.detail.upload_left = one.input_ref is not None and self.api.delete_input
+        one.detail.charged = self.task.budget.charge(one, collected=state == states.COLLECTED)
         try:
             changes = await self.store.close(
                 one.id, **one.columns(), lines=one.lines, ends=ends, now=self.clock.now()
@@ -420,6 +426,7 @@ class BatchRun(Terms):
         self.dropped += state == states.DROPPED
         self.answered += (one.detail.results or {}).get("answered", 0)
         self.capacity.release(self.key(one))
+        self.task.budget.settled(one)
         self.changed(changes)
 
     def changed(self, changes: list[Change]) -> None:
@@ -480,16 +487,7 @@ class BatchRun(Terms):
 
     async def within(self, work: Awaitable[T], seconds: float | None = None) -> T | None:
         """The result of `work`; None when `seconds` of the clock were over before."""
-        job = asyncio.ensure_future(work)
-        waits: set[asyncio.Future[Any]] = {job}
-        if seconds is not None:
-            waits.add(asyncio.ensure_future(self.clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return job.result() if job.done() else None
-        finally:
-            for one in waits:
-                one.cancel()
+        return await within(self.clock, work, seconds)
 
 
 def _seen(job: asyncio.Task[Any]) -> None:

@@ -42,16 +42,26 @@ LOSS_WARNING_S = 7 * 86400.0  # before results are removed at the provider, peop
 BY_TASK, BY_DEADLINE = "task", "deadline"  # who cancelled a batch upstream
 
 
+class MostTokens(msgspec.Struct, frozen=True):
+    """The most tokens that a packed file can have, and any one line of it."""
+
+    input: int
+    output: int
+    line_input: int
+    line_output: int
+
+
 class Detail(msgspec.Struct):
     """What is stored beside the columns. Times are seconds since 1970."""
 
     file: str  # the packed file, relative to the task's folder
-    bytes: int
+    bytes: int  # as they are sent
     requests: int
     tokens: int  # estimated input tokens
     url: str
     model: str
     round: int
+    holed: bool = False  # its images are not in the file, see `worker.batch.holed`
     depth: int = 0  # how often its lines were halved since a refusal that named none
     family: int = 0  # the submission that was halved first; 0: none
     former: list[str] = []  # upstream batches of this submission that came to nothing
@@ -72,6 +82,9 @@ class Detail(msgspec.Struct):
     message: str = ""  # what the provider says of a batch that failed
     results: dict[str, int] | None = None
     upload_left: bool = False  # closed, and our upload is still at the provider
+    most: MostTokens | None = None  # None: it was packed without a budget
+    unsure: bool = False  # it was given up: nobody knows what it has cost
+    charged: int | None = None  # closed: what it counts in the task's budget, in nano units
 
 
 class Wait:

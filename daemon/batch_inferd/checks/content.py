@@ -181,6 +181,10 @@ def answers_that_fail(content: Content) -> list[Finding]:
     if content.empty.count:
         one = Text("the answer in line {line} is empty")
         found.append(finding("empty", content.empty, one, Text("{n} answers are empty: lines {lines}")))
+    if content.cut.count:
+        one = Text("the answer in line {line} ended at the limit of tokens")
+        more = Text("{n} answers ended at the limit of tokens: lines {lines}")
+        found.append(finding("cut", content.cut, one, more))
     if content.refused.count:
         detail = {"detail": content.refusal}
         one = Text("the answer in line {line} does not follow the schema: {detail}", detail)
@@ -189,14 +193,6 @@ def answers_that_fail(content: Content) -> list[Finding]:
         )
         found.append(finding("schema", content.refused, one, more))
     return found
-
-
-def cautions(content: Content) -> list[Finding]:
-    """What may be meant to be so."""
-    if not content.cut.count:
-        return []
-    one = Text("the answer in line {line} ended at the limit of tokens")
-    return [finding("cut", content.cut, one, Text("{n} answers ended at the limit of tokens: lines {lines}"))]
 
 
 def _noted(noted: Noted) -> dict[str, Any]:

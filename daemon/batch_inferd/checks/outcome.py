@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batch_inferd.checks.content import Content, answers_that_fail, cautions
+from batch_inferd.checks.content import Content, answers_that_fail
 
 if TYPE_CHECKING:
     from batch_inferd.checks.findings import Finding
@@ -16,7 +16,11 @@ INTACT, DAMAGED, MISSING, REBUILT = "intact", "damaged", "missing", "rebuilt"
 
 @dataclass(slots=True)
 class FileCheck:
-    """A file: what it should be (None: nobody knows), what it is, and what is wrong with it."""
+    """A file: what it should be (None: nobody knows), what it is, and what is wrong with it.
+
+    `earlier`: it belongs to an earlier round, and is only looked at. Not `is_file`: a folder, a link or the
+    like stands in its place.
+    """
 
     name: str
     expected: FileFacts | None = None
@@ -24,6 +28,8 @@ class FileCheck:
     bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
     backup: str | None = None  # what stood there is kept under this name
+    earlier: bool = False
+    is_file: bool = True
 
     def to_wire(self) -> dict[str, Any]:
         """For the client."""
@@ -42,7 +48,7 @@ def outcome(
 ) -> dict[str, Any]:
     """The answer about a file, or about a task's folder; `more` is wrong with the whole.
 
-    `ok`: nothing is wrong, or not any more. `cautions` do not count.
+    `ok`: nothing is wrong, or not any more.
     """
     findings = [*more, *(answers_that_fail(content) if content is not None else ())]
     return {
@@ -52,5 +58,4 @@ def outcome(
         "files": [check.to_wire() for check in checks],
         "content": content.to_wire() if content is not None else None,
         "findings": [finding.to_wire() for finding in findings],
-        "cautions": [finding.to_wire() for finding in (cautions(content) if content is not None else ())],
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_inferd.merge.publish import check_there, discard_stage, stage_name
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
-from batch_inferd.tasks import finish
+from batch_inferd.tasks import merging
 from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def rebuilt(
     folder = await in_thread(lambda: _open(merged))
     try:
         ended = float(task.facts.get("ended") or 0.0)
-        result = await finish.merge(task, folder, generation, ended=ended, progress=progress)
+        result = await merging.merge(task, folder, generation, ended=ended, progress=progress)
         yield Rebuilt(folder, stage_name(generation), result.files, result.identity)
     finally:
         await in_thread(lambda: _discard(merged, folder, generation))

@@ -7,7 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.errors import TaskConflict
+from batch_infer.protocol.regular import NotRegularError, open_regular
 from batch_infer.protocol.text import Text
+from batch_inferd.checks import earlier
 from batch_inferd.checks.compare import compare
 from batch_inferd.checks.content import Content, Tick, damage, read_content
 from batch_inferd.checks.findings import Finding
@@ -15,8 +17,8 @@ from batch_inferd.checks.outcome import DAMAGED, INTACT, MISSING, REBUILT, FileC
 from batch_inferd.checks.rebuild import Rebuilt, put_in_place, rebuilt
 from batch_inferd.lines import BLOCK
 from batch_inferd.merge.publish import OUTPUT, REPORT
-from batch_inferd.seams.files import Directory, check_regular
-from batch_inferd.tasks import finish, states
+from batch_inferd.seams.files import Directory
+from batch_inferd.tasks import merging, states
 from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
@@ -36,10 +38,12 @@ class Asked(NamedTuple):
 def check_file(path: str, asked: Asked, tick: Tick) -> dict[str, Any]:
     """Look through a file of which nothing is known. Blocks. Raises OSError, sqlite3.Error, Stopped."""
     check = FileCheck(path)
-    check_regular(path)
-    with open(path, "rb", buffering=0) as file:
-        tick.total = os.fstat(file.fileno()).st_size
-        content = read_content(file.fileno(), tick, asked.accepts)
+    fd = open_regular(path)
+    try:
+        tick.total = os.fstat(fd).st_size
+        content = read_content(fd, tick, asked.accepts)
+    finally:
+        os.close(fd)
     check.bytes = content.bytes
     check.findings = damage(content)
     check.state = DAMAGED if check.findings else INTACT
@@ -61,8 +65,9 @@ async def check_task(task: Task, asked: Asked, tick: Tick) -> dict[str, Any]:
                     {"id": task.id, "state": Text(task.state)},
                 )
             )
+        history = await earlier.earlier_files(task, published[1]["files"])
         merged = await in_thread(lambda: _open(task, make=asked.repair), tick.stop)
-        check = TaskCheck(task, merged, *published, asked, tick)
+        check = TaskCheck(task, merged, *published, history, asked, tick)
         try:
             await check.run()
         finally:
@@ -84,25 +89,32 @@ class TaskCheck:
         merged: Directory | None,
         generation: int,
         stored: dict[str, Any],
+        history: list[FileCheck],
         asked: Asked,
         tick: Tick,
     ) -> None:
-        """`merged` is None where there is no folder; `stored` is what the database has of the publication."""
+        """`merged` is None where there is no folder; `stored` is what the database has of the publication.
+
+        `history` are files of earlier rounds.
+        """
         self.content: Content | None = None
-        self.files = [FileCheck(name, facts) for name, facts in stored["files"].items()]
+        self.files = [*(FileCheck(name, facts) for name, facts in stored["files"].items()), *history]
         self._task = task
         self._merged = merged
         self._generation = generation
         self._stored = stored
         self._asked = asked
         self._tick = tick
-        self._bytes = sum(facts["bytes"] for facts in stored["files"].values())
+        self._bytes = sum(check.expected["bytes"] for check in self.files if check.expected is not None)
 
     async def run(self) -> None:
         """Look at the files, find out what happened to those that changed, and replace them if asked."""
         self._tick.total = self._bytes
         await in_thread(self._look, self._tick.stop)
-        wrong = [check for check in self.files if check.state != INTACT]
+        for check in self.files:
+            if check.earlier and check.state != INTACT:
+                earlier.explain(check)
+        wrong = [check for check in self.files if check.state != INTACT and not check.earlier]
         if self._merged is None or not wrong:
             return
         if self._asked.repair or any(check.state == DAMAGED for check in wrong):
@@ -110,7 +122,12 @@ class TaskCheck:
 
     def _look(self) -> None:
         for check in self.files:
-            fd = _open_file(self._merged, check.name)
+            try:
+                fd = _open_file(self._merged, check.name)
+            except NotRegularError as error:
+                check.state, check.is_file = DAMAGED, False
+                check.findings = [Finding("no_file", error.what)]
+                continue
             if fd is None:
                 check.state = MISSING
                 check.findings = [Finding("missing", Text("it is not there"))]
@@ -161,7 +178,7 @@ class TaskCheck:
             if not self._can_replace(made, check):
                 lost = Text("the journals do not give it as it was: they are damaged, or were changed")
                 check.findings.append(Finding("journals", lost))
-            if check.state == DAMAGED:
+            if check.state == DAMAGED and check.is_file:
                 check.findings += self._compare(merged, made, check)
 
     def _compare(self, merged: Directory, made: Rebuilt, check: FileCheck) -> list[Finding]:
@@ -208,7 +225,7 @@ class TaskCheck:
 def _open(task: Task, *, make: bool) -> Directory | None:
     """The folder of the outputs; None where it is not there and shall not be made."""
     if make:
-        return finish.open_merged(task)
+        return merging.open_merged(task)
     try:
         return Directory(task.context.workspace.merged / task.id)
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batch_infer.protocol.exports import FORMATS as EXPORTS
+from batch_inferd.config.budgets import budget_section
 from batch_inferd.config.kinds import Boolean, Choice, Choices, Number, String
 from batch_inferd.config.mappings import Body, Headers
 from batch_inferd.config.quantities import Duration, Size, Window
@@ -116,7 +117,9 @@ _IMAGES = Section(
     },
     _HOMES,
 )
-_OUTPUT = Section({"durability": Choice(DURABILITIES), "formats": Choices(tuple(EXPORTS))}, _HOMES)
+_OUTPUT = Section(
+    {"durability": Choice(DURABILITIES), "formats": Choices(tuple(EXPORTS)), "schema": String()}, _HOMES
+)
 _PRICES = Section(
     {
         "input": Number(0, 10**9, "2.5"),
@@ -153,6 +156,7 @@ CONFIG = Section(
         "images": _IMAGES,
         "output": _OUTPUT,
         "prices": _PRICES,
+        "budget": budget_section(_HOMES),
         "logging": _LOGGING,
         "daemon": _DAEMON,
     },

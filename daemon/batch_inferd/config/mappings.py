@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from msgspec import UNSET
 
@@ -41,11 +41,7 @@ class Headers:
 
     def read(self, node: Node, key: str, problems: Problems) -> Any:
         """A dict of str."""
-        if absent(node):
-            return UNSET
-        if not isinstance(node, Mapping):
-            what = found(node, secret=True)
-            problems.add(node.position, wrong(key, Text("a mapping"), what, _MAPPING_FIX))
+        if absent(node) or not _is_mapping(node, key, problems):
             return UNSET
         headers: dict[str, str] = {}
         seen: dict[str, Position] = {}
@@ -76,11 +72,7 @@ class Body:
 
     def read(self, node: Node, key: str, problems: Problems) -> Any:
         """A dict of plain JSON values."""
-        if absent(node):
-            return UNSET
-        if not isinstance(node, Mapping):
-            what = found(node, secret=True)
-            problems.add(node.position, wrong(key, Text("a mapping"), what, _MAPPING_FIX))
+        if absent(node) or not _is_mapping(node, key, problems):
             return UNSET
         for name in ("messages", "input"):
             if name in node.values:
@@ -91,6 +83,14 @@ class Body:
         if isinstance(stream, Scalar) and value_of(stream) is True:
             problems.add(stream.position, Text("answers cannot be streamed here; remove stream"))
         return _json(node, label(key), problems)
+
+
+def _is_mapping(node: Node, key: str, problems: Problems) -> TypeGuard[Mapping]:
+    """Whether it is one; if not, that is a problem."""
+    if isinstance(node, Mapping):
+        return True
+    problems.add(node.position, wrong(key, Text("a mapping"), found(node, secret=True), _MAPPING_FIX))
+    return False
 
 
 def _json(node: Node, key: str, problems: Problems) -> Any:

@@ -153,11 +153,13 @@ class Images(msgspec.Struct, frozen=True):
 class Output(msgspec.Struct, frozen=True):
     """Recording: answers reach the disk within a second ("normal"), or each before it counts ("strict").
 
-    `formats`: exports that are written beside the outputs, see `batch_infer.protocol.exports`.
+    `formats`: exports that are written beside the outputs, see `batch_infer.protocol.exports`. `schema`: the
+    file of a JSON Schema that answers have to follow, relative to the config's folder.
     """
 
     durability: Literal["normal", "strict"] = "normal"
     formats: list[str] = []
+    schema: str | None = None
 
 
 class Prices(msgspec.Struct, frozen=True):
@@ -172,6 +174,13 @@ class Prices(msgspec.Struct, frozen=True):
     cached_input: float | None = None
     batch_discount: float | None = None
     currency: str | None = None
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What a task may cost at most, in the currency of its prices; `usd: N` is short for N in USD."""
+
+    amount: float
+    currency: str = "USD"
 
 
 class Logging(msgspec.Struct, frozen=True):
@@ -198,6 +207,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     `priority`: each step up doubles the task's share of an account that several tasks use. `images` is
     None where the config has no such section: then the lines of a JSON Lines file are sent as they are.
+    `budget`: None is no limit.
     """
 
     model: Model
@@ -213,6 +223,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     images: Images | None = None
     output: Output = Output()
     prices: Prices = Prices()
+    budget: Budget | None = None
     logging: Logging = Logging()
     daemon: Daemon = Daemon()
     source: Source = Source()

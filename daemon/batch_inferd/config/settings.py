@@ -31,10 +31,12 @@ SECTION_OF = {
     "processes": "execution",
     "mode": "execution",
     "priority": "",
+    "budget": "budget",
     "log_dir": "logging",
     "log_level": "logging",
 }
-_NAMES = {"log_dir": "dir", "log_level": "level"}  # in their section, where they have another one
+# In their section, where they have another name there.
+_NAMES = {"log_dir": "dir", "log_level": "level", "budget": "amount"}
 _CLEARABLE = frozenset({"rpm", "tpm"})
 _CLEARED = frozenset({"null", "none"})
 
@@ -138,7 +140,9 @@ def with_settings(config: dict[str, Any], values: Mapping[str, Any]) -> dict[str
     config = copy.deepcopy(config)
     for key, value in values.items():
         home = SECTION_OF[key]
-        (config[home] if home else config)[_name(key)] = value
+        section = config[home] if home else config
+        if section is not None:  # a budget that is not there: `tasks.settings` refuses it
+            section[_name(key)] = value
     return config
 
 
@@ -146,7 +150,11 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
     """(key, old value, new value) of the settings in two configs that are not the same."""
     found = []
     for key, home in SECTION_OF.items():
-        old, new = ((config[home] if home else config)[_name(key)] for config in (before, after))
+        old, new = (_value(config[home] if home else config, key) for config in (before, after))
         if old != new:
             found.append((key, old, new))
     return found
+
+
+def _value(section: dict[str, Any] | None, key: str) -> Any:
+    return None if section is None else section[_name(key)]

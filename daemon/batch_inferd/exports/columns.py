@@ -21,13 +21,14 @@ TASK_ID = "task_id"
 RESULTS = ("answer", "finish_reason", "error", "input_tokens", "output_tokens")
 _PLAIN = ("custom_id", "prompt")
 _MARK = b'"%b"' % SOURCE.encode()
+_EXACT = range(-(2**53), 2**53 + 1)  # what a float can hold as it is
 _INT64 = range(-(2**63), 2**63)
 
 
 class Columns:
     """The columns of an export of these tasks, found by a look through all of their lines.
 
-    `inputs` maps a column of the inputs to the kinds of value in it: text, int, float, bool or json.
+    `inputs` maps a column of the inputs to the kinds of value in it, see `kind_of`.
     """
 
     def __init__(self, tasks: Sequence[Exported], stop: threading.Event | None = None) -> None:
@@ -89,13 +90,13 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What kind a value is of: text, int, float, bool, or json for all others."""
+    """What kind a value is of: text, int, long (of 64 bits), float, bool, or json for all others."""
     if isinstance(value, str):
         return "text"
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int) and value in _INT64:
-        return "int"
+        return "int" if value in _EXACT else "long"
     return "float" if isinstance(value, float) and math.isfinite(value) else "json"
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from batch_infer.protocol.errors import UsageError
-from batch_infer.protocol.exports import ENCODINGS
+from batch_infer.protocol.exports import ENCODINGS, PICTURE
+from batch_infer.protocol.regular import NotRegularError
 from batch_infer.protocol.text import Text
 from batch_inferd.exports.columns import Columns
 from batch_inferd.exports.lines import OutputLines, QuestionLines
 from batch_inferd.exports.parquet import ParquetTable
+from batch_inferd.exports.picture.write import write_picture
 from batch_inferd.exports.reading import Exported, Record, read_chunks
 from batch_inferd.exports.statistics import Statistics
 from batch_inferd.exports.table import TextTable
+from batch_inferd.exports.webpage.page import WebPage
 from batch_inferd.merge.outputs import FileFacts, OutputFile
 from batch_inferd.merge.tally import Tally
+from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
 
 if TYPE_CHECKING:
@@ -67,7 +73,8 @@ def write_export(
         advance: called now and then with the number of records done.
         stop: looked at before each record.
 
-    Raises OSError, ExportStopped, and UsageError where Parquet is asked for and cannot be written.
+    Raises OSError, ExportStopped, and UsageError where Parquet is asked for and cannot be written, or a
+    picture of several tasks.
     """
     out = OutputFile(directory, name)
     try:
@@ -89,6 +96,8 @@ def _write(
     advance: Advance,
     stop: threading.Event | None,
 ) -> int:
+    if form == PICTURE:
+        return write_picture(out, tasks, advance, stop)
     tally = Tally()
     writer = _writer(out, tasks, form, encoding, tally, stop)
     count = 0
@@ -98,6 +107,7 @@ def _write(
                 writer.add(task, chunk.row.chunk, record)
                 count += 1
             advance(count)
+            failpoint("export.chunk")
     writer.finish()
     return count
 
@@ -117,6 +127,8 @@ def _writer(
             return QuestionLines(out)
         case "json":
             return Statistics(out, tasks, tally)
+        case "html":
+            return WebPage(out, tasks)
         case "parquet":
             return ParquetTable(out, Columns(tasks, stop))
     encoding = encoding or (ENCODINGS[0] if form == "csv" else "utf-8")
@@ -127,11 +139,16 @@ class Target:
     """The file that a person asked for: written beside, renamed into place when it is whole."""
 
     def __init__(self, path: str) -> None:
-        """`path` is absolute. Raises UsageError: no folder for it, or a folder itself."""
-        values = {"path": path}
+        """`path` is absolute. Raises UsageError: no folder for it, or no file stands there."""
+        values: dict[str, Any] = {"path": path}
         parent, self._name = os.path.split(path)
         if os.path.isdir(path) or not self._name:
             raise UsageError(Text("{path} is a folder; name a file", values))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            mode = os.lstat(path).st_mode
+            if not S_ISREG(mode):  # a device must not be replaced, nor a link
+                why = NotRegularError(mode, path).what
+                raise UsageError(Text("{path} cannot be replaced: {why}", values | {"why": why}))
         try:
             self._directory = Directory(Path(os.path.realpath(parent)))
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -54,6 +54,15 @@ def read_origin(line: bytes, number: int, messages_key: str) -> Origin:
     return Origin(custom_id, source, source.get("id", custom_id), prompt, images)
 
 
+def image_references(line: bytes, messages_key: str) -> list[str]:
+    """The references of the images in an input line as they stand in its messages. Never raises."""
+    try:
+        fields = rawjson.split_object(line)
+    except rawjson.InvalidJson:
+        return []
+    return _images(_messages(fields, messages_key))
+
+
 def load(data: bytes | memoryview) -> Any:
     """A JSON value, read quickly where that is possible. Raises rawjson.InvalidJson."""
     try:

@@ -67,7 +67,7 @@ class ParquetTable:
 
 
 def _type(arrow: Any, kinds: set[str]) -> Any:
-    if kinds == {"int"}:
+    if kinds and kinds <= {"int", "long"}:
         return arrow.int64()
     if kinds and kinds <= {"int", "float"}:
         return arrow.float64()

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from batch_inferd.journal.format import Entry
     from batch_inferd.journal.scan import Scanned
     from batch_inferd.lines import Lines
     from batch_inferd.merge.chunk import MergeChunk
+    from batch_inferd.merge.index import Terminal
     from batch_inferd.seams.files import Directory
 
 LINE_MAX = 64 * 1024 * 1024  # bytes of an input line; of a longer one only these are looked at
@@ -124,7 +124,7 @@ class _Outcomes(Terminals):
         """When the record ended."""
         return self._t[index]
 
-    def _take(self, entry: Entry, scanned: Scanned, journal: int) -> None:
+    def _take(self, entry: Terminal, scanned: Scanned, journal: int) -> None:
         super()._take(entry, scanned, journal)
         index = entry.line - self._first
         if not 0 <= index < len(self.kind):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Failure = Literal["image_missing", "image_invalid", "image_too_large", "image_unreadable"]
+FAILURES: frozenset[str] = frozenset(get_args(Failure))
 
 
 class ImageError(Exception):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING, BinaryIO
 
 from batch_inferd.images.errors import ImageError
 from batch_inferd.images.kinds import HEAD_BYTES, check_kind
 from batch_inferd.seams.files import O_BINARY, O_CLOEXEC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A pipe or a device that takes the file's place is not waited for.
 _FLAGS = os.O_RDONLY | O_BINARY | O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -43,10 +48,8 @@ def read_file(path: str, name: str, max_bytes: int, formats: tuple[str, ...]) ->
 
     Its size is checked before it is opened, and its first bytes before it is read.
     """
-    file_size(path, name, max_bytes)
     try:
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
-            size = _check(os.fstat(file.fileno()), name, max_bytes)
+        with open_file(path, name, max_bytes) as (file, size):
             head = file.read(HEAD_BYTES)
             check_kind(name, head, formats)
             file.seek(0)
@@ -56,6 +59,14 @@ def read_file(path: str, name: str, max_bytes: int, formats: tuple[str, ...]) ->
     if len(data) != size:
         raise ImageError("image_unreadable", f"the image {name} changed while it was read", transient=True)
     return data
+
+
+@contextlib.contextmanager
+def open_file(path: str, name: str, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
+    """An image's file, open, and its size, which is checked before and after. Raises ImageError, OSError."""
+    file_size(path, name, max_bytes)
+    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+        yield file, _check(os.fstat(file.fileno()), name, max_bytes)
 
 
 def _check(found: os.stat_result, name: str, max_bytes: int) -> int:

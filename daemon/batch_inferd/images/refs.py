@@ -55,7 +55,10 @@ def path_of(ref: str) -> str:
                 "image_invalid", f"the image {shown(ref)} is on another host, which cannot be read"
             )
         rest = slash + path
-    raw = unquote_to_bytes(rest.encode("utf-8", "surrogateescape"))
+    try:
+        raw = unquote_to_bytes(rest.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError as error:  # half of a character
+        raise ImageError("image_invalid", f"{shown(ref)} is no absolute path of an image") from error
     if not raw.startswith(b"/") or b"\0" in raw:
         raise ImageError("image_invalid", f"{shown(ref)} is no absolute path of an image")
     return _local(raw)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
 from batch_infer.version import __version__
+from batch_inferd.backends.traffic import TRAFFIC
 from batch_inferd.images.errors import ImageError
 from batch_inferd.images.files import within
 from batch_inferd.sources import s3
@@ -27,11 +28,13 @@ def read_s3(ref: str, name: str, access: s3.S3Access | None, max_bytes: int) -> 
     bucket, key = s3.parse_reference(ref)
     if not bucket or not key:
         raise ImageError("image_invalid", f"{name} names no bucket and key")
+    if not s3.is_bucket(bucket):
+        raise ImageError("image_invalid", f"the image {name} cannot be read: that is no name of a bucket")
     if access is None:
         wanted = "input.s3 in the config says how to reach it ({}: as the AWS variables do)"
         raise ImageError("image_unreadable", f"the image {name} is in object storage; {wanted}")
     try:
-        return s3.read_object(access, bucket, key, max_bytes)
+        data = s3.read_object(access, bucket, key, max_bytes)
     except s3.S3Missing as error:
         raise ImageError("image_missing", f"the image {name} does not exist") from error
     except s3.S3TooLarge as error:
@@ -41,6 +44,8 @@ def read_s3(ref: str, name: str, access: s3.S3Access | None, max_bytes: int) -> 
         raise ImageError(
             "image_unreadable", f"the image {name} cannot be read: {error}", transient=passing
         ) from error
+    TRAFFIC.add(received=len(data))
+    return data
 
 
 def fetch(url: str, name: str, max_bytes: int) -> bytes:
@@ -73,6 +78,7 @@ def _fetch(url: str, name: str, max_bytes: int) -> bytes:
         data = bytearray()
         for part in reply.iter_raw():
             data += part
+            TRAFFIC.add(received=len(part))
             within(len(data), name, max_bytes)
             if time.monotonic() > end:
                 _later(name, f"it took more than {_TOTAL_S:.0f} seconds")

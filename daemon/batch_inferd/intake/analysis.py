@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 from typing import NamedTuple
 
+from batch_infer.protocol.regular import open_regular
 from batch_inferd.lines import BOM
 
 SAMPLE = 1024 * 1024
@@ -44,7 +45,7 @@ class Analysis(NamedTuple):
 
 def analyse(path: str, size: int) -> Analysis:
     """Read at most 1 MiB of the file, whose pinned size is `size` bytes. Blocks. Raises OSError."""
-    with Path(path).open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         data = file.read(min(SAMPLE, size))
     whole = len(data) >= size
     bom = data.startswith(BOM)

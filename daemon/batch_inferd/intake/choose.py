@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_infer.protocol.errors import InputError
+from batch_infer.protocol.regular import open_regular
 from batch_infer.protocol.text import Text
 from batch_inferd.intake.source import starts_as_json
 from batch_inferd.sources.open import detect
@@ -58,6 +58,14 @@ def describe(path: str, given: Input, messages_key: str, base: str) -> SourceSpe
     return detect(path, wanted)
 
 
+def found_note(path: str, spec: SourceSpec) -> tuple[Text, ...]:
+    """Which table was found, where the input at `path` is a folder."""
+    if spec.kind not in ("csv", "tsv") or os.path.dirname(spec.path) != path.rstrip(os.sep):
+        return ()
+    values = {"path": spec.path}
+    return (Text("the input is the table {path}; input.format: folder takes the images instead", values),)
+
+
 def from_config(path: str | None, base: str) -> str | None:
     """A path that stands in a config: relative to the config's folder `base`. `s3://…` stays."""
     if path is None or path.startswith("s3://"):
@@ -86,7 +94,8 @@ def _lines(path: str, encoding: str | None) -> list[str]:
                     "the list of topics {path} has more than {n} MiB", {"path": path, "n": _LIST_BYTES >> 20}
                 )
             )
-        data = Path(path).read_bytes()
+        with os.fdopen(open_regular(path), "rb") as file:
+            data = file.read(_LIST_BYTES)
     except OSError as error:
         raise InputError(
             Text(

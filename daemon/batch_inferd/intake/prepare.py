@@ -21,8 +21,10 @@ from batch_infer.protocol.text import Text
 from batch_inferd.intake.linefile import LineFile
 from batch_inferd.intake.shapes import RecordError, Shaper
 from batch_inferd.intake.spool import SYNC_S, Poured, pour, record_id
+from batch_inferd.intake.writing import Writing
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory
+from batch_inferd.sources.row import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,12 +33,19 @@ if TYPE_CHECKING:
 
 
 class Prepared(NamedTuple):
-    """Lines in the file, records that cannot be made, those that were answered already; bytes of the file."""
+    """Lines in the file, records that cannot be made, those that were answered already; bytes of the file.
+
+    `seconds`, `new_lines` and `new_bytes` are what the call itself took and wrote: an earlier one may have
+    begun the file.
+    """
 
     lines: int
     failed: int
     skipped: int
     size: int
+    seconds: float = 0.0
+    new_lines: int = 0
+    new_bytes: int = 0
 
 
 def prepare(
@@ -45,6 +54,7 @@ def prepare(
     shaper: Shaper,
     *,
     made_of: dict[str, Any],
+    owner: str = "",
     done: Collection[str] = frozenset(),
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Prepared], None] = lambda _: None,
@@ -52,18 +62,25 @@ def prepare(
     """Write the records of `source` to the file `out`, or go on with what an earlier call left of it.
 
     `made_of` (JSON) is all that decides the lines: with something else, a file is not gone on with.
+    `owner` is told to others who would write the same file meanwhile: they are refused.
     `tell` is called a few times a second. Blocks; holds one record at a time. Raises InputError (also when
     `out` is there and complete), OSError (of the output), SpoolStopped.
     """
-    file = _PreparedFile(out, shaper, made_of)
+    file = _PreparedFile(out, shaper, made_of, owner)
     try:
+        began, before = time.monotonic(), file.outcome(0)
 
         def told(poured: Poured) -> None:
             tell(file.outcome(poured.skipped))
 
         poured = pour(source, file, done=done, stop=stop, tell=told)
         file.complete()
-        return file.outcome(poured.skipped)
+        now = file.outcome(poured.skipped)
+        return now._replace(
+            seconds=time.monotonic() - began,
+            new_lines=now.lines - before.lines,
+            new_bytes=now.size - before.size,
+        )
     finally:
         file.close()
 
@@ -76,7 +93,7 @@ def names(out: Path) -> tuple[str, str]:
 class _PreparedFile:
     """The sink: three files of one folder."""
 
-    def __init__(self, out: Path, shaper: Shaper, made_of: dict[str, Any]) -> None:
+    def __init__(self, out: Path, shaper: Shaper, made_of: dict[str, Any], owner: str) -> None:
         """Raises InputError, OSError."""
         self._shaper = shaper
         self._name = out.name
@@ -84,8 +101,10 @@ class _PreparedFile:
         self._synced = time.monotonic()
         self._errors: LineFile | None = None
         self._open: list[LineFile] = []
+        self._writing: Writing | None = None
         self._directory = Directory(Path(os.path.realpath(out.parent)))
         try:
+            self._writing = Writing(out, owner)
             self._begin(out, _header(made_of))
         except BaseException:
             self.close()
@@ -180,7 +199,7 @@ class _PreparedFile:
             if self._errors is None:
                 self._errors = self._file(self._errors_name)
             told = {"code": error.cls, "message": str(error)}
-            self._errors.append(msgspec.json.encode({"custom_id": record_id(line), "error": told}))
+            self._errors.append(dumps({"custom_id": record_id(line), "error": told}))
         else:
             self._file_out.append(shaped)
 
@@ -201,6 +220,9 @@ class _PreparedFile:
             file.close()
         self._open.clear()
         self._directory.close()
+        if self._writing is not None:
+            self._writing.end()
+            self._writing = None
 
 
 def _header(made_of: dict[str, Any]) -> bytes:

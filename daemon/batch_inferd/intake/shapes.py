@@ -14,9 +14,11 @@ from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
 from batch_inferd.backends import rawjson
 from batch_inferd.backends.body import ENDPOINT_OF_URL, BodyBuilder, InvalidLine
+from batch_inferd.exports.origin import load
 from batch_inferd.images.embed import embed
 from batch_inferd.images.errors import ImageError
 from batch_inferd.intake.spool import record_id
+from batch_inferd.sources.row import dumps
 
 if TYPE_CHECKING:
     from batch_inferd.images.plan import ImagePlan
@@ -91,7 +93,7 @@ class Bedrock:
         if raw is None:
             raise RecordError("invalid_input", f'the field "{self._key}" is missing')
         body = _embedded(b'{"messages":%b}' % bytes(raw), self._images)
-        found = msgspec.json.decode(body)["messages"]
+        found = _value(body)["messages"]
         system: list[str] = []
         messages: list[dict[str, Any]] = []
         for message in found if isinstance(found, list) else []:
@@ -108,15 +110,22 @@ class Bedrock:
         if system:
             model_input["system"] = "\n".join(system)
         model_input["messages"] = messages
-        return msgspec.json.encode({"recordId": record_id(line), "modelInput": model_input})
+        return dumps({"recordId": record_id(line), "modelInput": model_input})
 
 
 def _check(line: bytes) -> None:
     """Raises RecordError for a record that its source could not make."""
     if b'"$error"' in line:
-        found = msgspec.json.decode(line)
+        found = _value(line)
         if isinstance(found, dict) and isinstance(found.get(ERROR), dict):
             raise RecordError(str(found[ERROR].get("class")), str(found[ERROR].get("message")))
+
+
+def _value(data: bytes) -> Any:
+    try:
+        return load(data)
+    except rawjson.InvalidJson as error:
+        raise RecordError("invalid_input", str(error)) from error
 
 
 def _embedded(body: bytes, images: ImagePlan) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.errors import InputError
+from batch_infer.protocol.regular import open_regular
 from batch_infer.protocol.text import Text
 from batch_inferd.lines import BOM, SCAN_BLOCK, BlankFinder, line_ends
 
@@ -76,7 +76,7 @@ def open_pinned(pinned: Pin) -> int:
                 {"path": pinned.path, "now": now.size, "then": pinned.size},
             )
         )
-    return os.open(pinned.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    return open_regular(pinned.path)
 
 
 def input_warning(path: str) -> Text | None:
@@ -85,7 +85,7 @@ def input_warning(path: str) -> Text | None:
     UTF-16, gzip, zip, a JSON array, no record at all, or no JSON object in the first 100 records of
     its first 64 KiB. Blocks. Raises OSError.
     """
-    with Path(path).open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         head = file.read(HEAD + 1)
     for magic, kind in (
         (b"\xff\xfe", "UTF-16"),
@@ -120,7 +120,7 @@ def starts_as_json(path: str) -> bool:
     False for what cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             head = file.read(HEAD + 1)
     except OSError:
         return False
@@ -142,7 +142,7 @@ def count_records(path: str, start: int, end: int, stop: Callable[[], bool], lim
     """
     count = 0
     finder = BlankFinder()
-    with Path(path).open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
         file.seek(start)
         left = min(end - start, limit)
         while left > 0 and not stop():

@@ -49,7 +49,7 @@ class Sink(Protocol):
 
 
 class Poured(NamedTuple):
-    """What became of a source: `skipped` were answered already, `more` lay beyond the limit (by this run)."""
+    """What became of a source, in all runs: `skipped` were answered already, `more` lay beyond the limit."""
 
     records: int
     skipped: int
@@ -86,10 +86,11 @@ def pour(
     a few times a second. Everything is durable when this returns. Raises InputError (the source cannot
     be read), OSError (of the sink), SpoolStopped.
     """
-    skipped = 0
     more = False
     told = 0.0
-    for line in _records(source, sink.last):
+    last = sink.last
+    skipped = source.passed(last) - sink.records if done and last is not None else 0
+    for line in _records(source, last):
         if stop():
             sink.finish()
             raise SpoolStopped

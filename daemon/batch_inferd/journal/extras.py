@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_inferd.journal.format import Answer, Attempt
+from batch_inferd.journal.format import Answer, Attempt, TakenBack
 from batch_inferd.journal.names import chunk_folder, chunk_journals
 from batch_inferd.journal.quarantine import Quarantine
 from batch_inferd.journal.scan import Scanned, scan_journal
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Found(NamedTuple):
-    """A terminal record: its journal, where it stands there, and its time in seconds since 1970."""
+    """A terminal record, or one that takes such back: its journal, its place there, its unix time."""
 
     journal: str
     line: Scanned
@@ -33,7 +33,8 @@ def quarantine_extras(directory: Directory, chunk: int, round: int) -> int:  # n
     """Move all terminal records that contradict another one to the chunk's quarantine file; how many.
 
     Kept are, as in a merge, the earliest answer of a line, whatever its round, and the first error or
-    missing record of each round beside it. One of a round that has not begun, beyond `round`, is none.
+    missing record of each round beside it. One of a round that has not begun, beyond `round`, is none, and
+    takes nothing back. Nothing contradicts what was taken back: it stays where it is.
 
     Blocks. Durable when it returns; after a crash the journals are as they were or as they shall be, and
     the quarantine file may list a record twice. Only when no writer of this chunk lives. Raises OSError.
@@ -57,6 +58,7 @@ def quarantine_extras(directory: Directory, chunk: int, round: int) -> int:  # n
 def _find(directory: Directory, chunk: int, round_now: int) -> dict[str, list[Scanned]]:
     answers: dict[int, tuple[int, _Found]] = {}  # line -> round, answer
     failures: dict[tuple[int, int], _Found] = {}  # line, round
+    taken: dict[int, int] = {}  # line -> the round that took it back
     extras: list[_Found] = []
     for name in chunk_journals(directory, chunk):
         for scanned in _terminals(directory, name):
@@ -64,6 +66,14 @@ def _find(directory: Directory, chunk: int, round_now: int) -> dict[str, list[Sc
             if entry is None:
                 continue
             found = _Found(name, scanned, entry.t)
+            if isinstance(entry, TakenBack) and entry.round <= round_now:
+                taken[entry.line] = max(entry.round, taken.get(entry.line, 0))
+                continue
+            if isinstance(entry, TakenBack):
+                extras.append(found)
+                continue
+            if entry.round < taken.get(entry.line, 0):
+                continue
             if isinstance(entry, Answer):
                 known = answers.get(entry.line)
                 if known is None or found.t < known[1].t:

@@ -7,10 +7,12 @@
     {"k":"attempt","line":12,"round":0,"attempt":1,"t":…,"class":"server","status":503,"message":"…",
      "not_before":…,"charged":true,"strikes":0,"outages":0,"crc":"…"}
     {"k":"attempt",…,"outages":0,"move":"online","submission":"7","crc":"…"}
+    {"k":"taken_back","line":12,"round":1,"t":…,"crc":"…"}
     {"k":"index",…,"crc":"…"}
 
 `cached`, `move` and `submission` stand only where they say something. An index is of no record, and may
-be the last line of a journal that is sealed (see `index.py`).
+be the last line of a journal that is sealed (see `index.py`). What takes an answer back stands in a
+journal of its own kind, which is read before all others (see `names.py`).
 
 `line` is the line's number in the whole input, from 1; `t` and `not_before` are seconds since 1970;
 `crc` is the CRC-32 of all bytes before `,"crc":"`. `rec` is the line for output.jsonl or the error file
@@ -98,7 +100,18 @@ class Attempt(msgspec.Struct, tag_field="k", tag="attempt"):
     submission: str = ""
 
 
-Entry = Answer | Failure | Missing | Attempt
+class TakenBack(msgspec.Struct, tag_field="k", tag="taken_back"):
+    """From `round` on, the record has not ended by what stands there of earlier rounds.
+
+    What came before was paid for all the same: tokens and attempts of it count.
+    """
+
+    line: _Line
+    round: _Count
+    t: float
+
+
+Entry = Answer | Failure | Missing | Attempt | TakenBack
 _decode_head = msgspec.json.Decoder(Entry).decode
 
 
@@ -159,6 +172,11 @@ def encode_error(
 def encode_missing(*, line: int, round: int, attempt: int, t: float) -> bytes:  # noqa: A002
     """A journal line, with its newline."""
     return seal(b'{"k":"missing","line":%d,"round":%d,"attempt":%d,"t":%.3f' % (line, round, attempt, t))
+
+
+def encode_taken_back(*, line: int, round: int, t: float) -> bytes:  # noqa: A002
+    """A journal line, with its newline."""
+    return seal(b'{"k":"taken_back","line":%d,"round":%d,"t":%.3f' % (line, round, t))
 
 
 def encode_attempt(

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from batch_inferd.journal.format import Answer, Attempt, Failure, Missing
+from batch_inferd.journal.format import Answer, Attempt, Failure, Missing, TakenBack
 from batch_inferd.journal.names import chunk_folder, chunk_journals
 from batch_inferd.journal.quarantine import Quarantine
 from batch_inferd.journal.scan import Scanned, scan_journal
@@ -94,6 +94,7 @@ class ChunkState:
     quarantined: int = 0  # damaged lines; their records are done again
     torn: int = 0  # journals whose last line was cut short
     newer: dict[int, int] = field(default_factory=dict, repr=False)  # round of a failure later than `round`
+    taken: dict[int, int] = field(default_factory=dict, repr=False)  # line -> the round that took it back
 
     @property
     def answered(self) -> int:
@@ -158,6 +159,8 @@ def read_chunk(
 ) -> ChunkState:
     """Read all journals of a chunk. Blocks. Raises OSError.
 
+    What was taken back has not ended by anything of an earlier round, whatever `round` is asked for.
+
     Args:
         directory: the task's folder.
         chunk: from 1.
@@ -195,6 +198,11 @@ def read_chunk(
 
 def _take(state: ChunkState, scanned: Scanned) -> None:
     match scanned.entry:
+        case TakenBack() as taken:
+            state.taken[taken.line] = max(taken.round, state.taken.get(taken.line, 0))
+        case Answer() as answer if answer.round < state.taken.get(answer.line, 0):
+            batch = answer.path == "batch"
+            state.used(answer.tokens_in, answer.tokens_out, answer.tokens_cached, batch=batch)
         case Answer() as answer:
             if state.terminals.get(answer.line) == "answer":
                 state.extras += 1
@@ -204,7 +212,7 @@ def _take(state: ChunkState, scanned: Scanned) -> None:
             state.terminals[answer.line] = "answer"
             batch = answer.path == "batch"
             state.used(answer.tokens_in, answer.tokens_out, answer.tokens_cached, batch=batch)
-        case Failure() | Missing() as ended if ended.round >= state.round:
+        case Failure() | Missing() as ended if ended.round >= _first_round(state, ended.line):
             kind = state.terminals.get(ended.line)
             if kind is not None:
                 state.extras += 1
@@ -216,5 +224,11 @@ def _take(state: ChunkState, scanned: Scanned) -> None:
         case Attempt() as attempt:
             state.retries += attempt.charged
             state.failures[attempt.failure] += 1
-            if attempt.round >= state.round and attempt.line not in state.terminals:
+            first = _first_round(state, attempt.line)
+            if attempt.round >= first and attempt.line not in state.terminals:
                 state.open_lines.setdefault(attempt.line, LineState()).take(attempt)
+
+
+def _first_round(state: ChunkState, line: int) -> int:
+    """The round before which the failures of a line are history."""
+    return max(state.round, state.taken.get(line, 0))

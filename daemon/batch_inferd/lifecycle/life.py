@@ -5,7 +5,8 @@
       idle, daemon.stop, a signal, workspace gone ── close the door ── drain ── stop ── release
                                                                        (not when idle or gone)
 
-A kill at any point is survived by the next daemon; this order only makes the end quick and polite.
+A kill at any point is survived by the next daemon; this order only makes the end quick and polite. An end
+that takes too long is cut short, see `lastresort`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol import rpc
 from batch_infer.version import __version__
-from batch_inferd.lifecycle import idle, signals, socketwatch
+from batch_inferd.lifecycle import idle, lastresort, signals, socketwatch
 from batch_inferd.lifecycle.presence import Presence
 from batch_inferd.server import Identity, Server
 
@@ -43,8 +44,16 @@ class Life:
     """One run of the daemon around its application. The caller holds the daemon lock before and after."""
 
     def __init__(
-        self, workspace: Workspace, lock: HeldLock, app: Application, clock: Clock, *, foreground: bool
+        self,
+        workspace: Workspace,
+        lock: HeldLock,
+        app: Application,
+        clock: Clock,
+        last: contextlib.ExitStack,
+        *,
+        foreground: bool,
     ) -> None:
+        """`last` is closed when nothing of this process runs any more, while it still holds its lock."""
         self._workspace = workspace
         self._lock = lock
         self._app = app
@@ -56,6 +65,7 @@ class Life:
         identity = Identity(secrets.token_hex(32), os.getpid(), __version__, clock.now())
         self._server = Server(handlers, identity, clock)
         self._presence = Presence(workspace, self._server)
+        last.callback(self._presence.forget)
 
     async def run(self, readiness: Readiness) -> HeldLock | None:
         """Live until there is a reason to end. Returns the start lock, if it ended for idleness.
@@ -77,6 +87,7 @@ class Life:
             async with _cancelled_at_end(gone, living):
                 ends: list[asyncio.Future[Any]] = [gone, living, self._end]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                lastresort.arm()
                 if living.done():
                     idle_lock = living.result()
                     _log.info("nothing to do any more: the daemon ends")
@@ -126,7 +137,6 @@ class Life:
             _log.exception("the application did not end in order")
         self._server.close()
         await self._server.wait_quiet(_LAST_ANSWERS_S)
-        self._presence.forget()
 
     def _ask_to_end(self, reason: str) -> None:
         if not self._end.done():

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ class DaemonHandler(logging.Handler):
             record.levelno,
             message,
             process=self._process,
+            thread=None if record.thread == threading.main_thread().ident else record.threadName,
             task=getattr(record, "task", None),
             chunk=getattr(record, "chunk", None),
         )

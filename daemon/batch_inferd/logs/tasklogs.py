@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_inferd.logs.line import format_json, format_line
+from batch_inferd.logs.line import format_json, format_line, thread_name
 from batch_inferd.logs.rotation import RotatingFile, prune
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class TaskLogs:
         process = self._process
 
         def as_line(text: str) -> str:
-            return format_json(time.time(), logging.WARNING, text, process=process, task=task_id)
+            now, thread = time.time(), thread_name()
+            return format_json(now, logging.WARNING, text, process=process, thread=thread, task=task_id)
 
         return as_line
 
@@ -87,9 +88,14 @@ class TaskLogs:
         message: str,
         *,
         process: str | None = None,
+        thread: str | None = None,
         t: float | None = None,
     ) -> None:
-        """A line. `process` (`worker[4711]`) is this daemon by default, `t` (unix seconds) is now."""
+        """A line. `t` (unix seconds) is now by default.
+
+        `process` (`worker[4711]`) and its `thread` (None: the main one) are this daemon and the calling
+        thread by default.
+        """
         known = self._open.get(task_id)
         if known is None:
             _log.log(level, "%s", message, extra={"task": task_id, "chunk": chunk})
@@ -97,7 +103,9 @@ class TaskLogs:
         if level >= known.level:
             when = time.time() if t is None else t
             form = format_json if known.as_json else format_line
-            line = form(when, level, message, process=process or self._process, task=task_id, chunk=chunk)
+            if process is None:
+                process, thread = self._process, thread_name()
+            line = form(when, level, message, process=process, thread=thread, task=task_id, chunk=chunk)
             self._writer.write(known.file, line)
 
     def exception(self, task_id: str, message: str) -> None:

@@ -9,7 +9,7 @@ import os
 from array import array
 from typing import TYPE_CHECKING
 
-from batch_inferd.journal.format import Answer, Attempt, Entry, Failure
+from batch_inferd.journal.format import Answer, Attempt, Failure, Missing, TakenBack
 from batch_inferd.journal.names import lease_of
 from batch_inferd.journal.scan import Scanned, scan_journal
 from batch_inferd.lines import read_range
@@ -22,6 +22,8 @@ NONE, ANSWER, ERROR, MISSING = range(4)
 _TWO_TERMINALS, _TWO_ANSWERS = 1, 2
 _DOUBLES = {_TWO_TERMINALS: "two_terminals", _TWO_ANSWERS: "two_answers"}
 _OPEN_FILES = 16
+
+Terminal = Answer | Failure | Missing
 
 
 class Journals:
@@ -62,7 +64,10 @@ class Journals:
 
 
 class Terminals:
-    """For each line of a chunk, the terminal record that counts: an answer, else that of the newest round."""
+    """For each line of a chunk, the terminal record that counts: an answer, else that of the newest round.
+
+    What was taken back counts for its tokens and its attempts only.
+    """
 
     def __init__(self, chunk: int, first_line: int, lines: int, tally: Tally, problems: Problems) -> None:
         """For a chunk of `lines` lines, the first of which is line `first_line` of the input."""
@@ -78,6 +83,7 @@ class Terminals:
         self._t = array("d", bytes(8 * lines))
         self._double = bytearray(lines)
         self._failure: dict[int, str] = {}  # only lines with an error
+        self._taken: dict[int, int] = {}  # only lines that were taken back: the round that did it
         self.retries = 0
 
     def read(self, journals: Journals) -> None:
@@ -89,6 +95,9 @@ class Terminals:
                     self._tally.quarantined += not scanned.torn
                 elif isinstance(scanned.entry, Attempt):
                     self._count_attempt(scanned.entry)
+                elif isinstance(scanned.entry, TakenBack):
+                    index = scanned.entry.line - self._first
+                    self._taken[index] = max(scanned.entry.round, self._taken.get(index, 0))
                 else:
                     self._take(scanned.entry, scanned, number)
 
@@ -98,15 +107,18 @@ class Terminals:
         self.retries += attempt.charged
         self._tally.failures[attempt.failure] += 1
 
-    def _take(self, entry: Entry, scanned: Scanned, journal: int) -> None:
+    def _take(self, entry: Terminal, scanned: Scanned, journal: int) -> None:
         tally = self._tally
         tally.attempts += entry.attempt
+        index = entry.line - self._first
+        taken_back = entry.round < self._taken.get(index, 0)
         if isinstance(entry, Answer):
             kind = ANSWER
-            tally.add_answer(entry)
+            tally.add_answer(entry, taken_back=taken_back)
         else:
             kind = ERROR if isinstance(entry, Failure) else MISSING
-        index = entry.line - self._first
+        if taken_back:
+            return
         if not 0 <= index < len(self.kind):
             self._problems.add(self._chunk, entry.line, "foreign_line")
             return
@@ -121,7 +133,7 @@ class Terminals:
         if isinstance(entry, Failure):
             self._failure[index] = entry.failure
 
-    def _wins(self, entry: Entry, kind: int, index: int) -> bool:
+    def _wins(self, entry: Terminal, kind: int, index: int) -> bool:
         # A line that has a terminal record already meets another one. Only those of one round, and
         # answers, contradict each other: what failed in an earlier round is history.
         answered = self.kind[index] == ANSWER

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_inferd.journal.names import Listing
 from batch_inferd.merge.ahead import ahead
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
+    from batch_inferd.money.prices import Price
     from batch_inferd.seams.files import Directory
 
 _READY = 2  # chunks that may wait to be written
@@ -58,30 +59,43 @@ class MergeResult:
     files: dict[str, FileFacts]
 
 
+class End(NamedTuple):
+    """What is known at the end of a task.
+
+    `input_bytes` is the pinned size of the input, all of which the chunks must hold; None where test_lines
+    or a cancel left some of it unread.
+    """
+
+    header: Header
+    input_bytes: int | None = None
+
+
 def merge_task(
     directory: Directory,
     merged: Directory,
-    chunks: Iterable[MergeChunk],
+    chunks: Callable[[Listing], Iterable[MergeChunk]],
     *,
     generation: int,
     round: int,  # noqa: A002  as the report names it
-    header: Header,
-    input_bytes: int | None = None,
+    end: Callable[[], End],
+    cancelled: bool = False,
+    price: Price | None = None,
     progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> MergeResult:
     """Stage generation G of a task's outputs. Blocks; memory does not grow with the task.
 
     Args:
-        directory: chunks/<task-id>/; no worker of the task lives.
+        directory: chunks/<task-id>/.
         merged: merged/<task-id>/.
-        chunks: all chunks in order of their number; drawn one by one.
+        chunks: gives all chunks in order of their number, drawn one by one in a thread: no worker has a chunk
+            any more when it is drawn. What it is given knows the journals; it is told to `forget` them
+            where some may have come since the chunk before was drawn.
         generation: grows with every publication of the task.
         round: 0, then 1 with the first `-retry`; what failed in earlier rounds only has not ended.
-        header: what the report says beside what is counted here. In state "cancelled", what failed in
-            an earlier round, and did not end in this one, counts as it was left there.
-        input_bytes: the pinned size of the input, all of which the chunks must hold; None where
-            test_lines or a cancel left some of it unread.
+        end: called when all chunks were merged: what the report says beside what is counted here.
+        cancelled: what failed in an earlier round, and did not end in this one, counts as it was left there.
+        price: of the chunks' costs in the report.
         progress: called with the number of chunks done, after each.
         stop: looked at before each chunk.
 
@@ -97,12 +111,11 @@ def merge_task(
             for name in names:
                 outputs.append(OutputFile(merged, f"{stage}/{name}"))
                 opened.append(outputs[-1])
-            listing = ChunkLines(merged, stage, header.price)
+            listing = ChunkLines(merged, stage, price)
             opened.append(listing)
-            merger = ChunkMerger(
-                directory, round, header.state == "cancelled", Outputs(*outputs), tally, problems, source.add
-            )
+            merger = ChunkMerger(directory, round, cancelled, Outputs(*outputs), tally, problems, source.add)
             _merge_chunks(merger, chunks, listing, progress, stop)
+            header, input_bytes = end()
             if input_bytes is not None and source.bytes != input_bytes:
                 problems.add(None, None, "input_bytes", found=source.bytes, pinned=input_bytes)
             files = {name: out.finish() for name, out in zip(names, outputs, strict=True)}
@@ -144,7 +157,7 @@ class _Input:
 
 def _merge_chunks(
     merger: ChunkMerger,
-    chunks: Iterable[MergeChunk],
+    chunks: Callable[[Listing], Iterable[MergeChunk]],
     listing: ChunkLines,
     progress: Callable[[int], None] | None,
     stop: threading.Event | None,
@@ -156,7 +169,7 @@ def _merge_chunks(
         return merger.scan(row, journals.of_chunk(row.chunk))
 
     with (
-        ahead(chunks, scan, merger.close, _READY) as scanned,
+        ahead(chunks(journals), scan, merger.close, _READY) as scanned,
         ahead(scanned, merger.verify, merger.close, _READY) as verified,
     ):
         for number, ready in enumerate(verified, start=1):

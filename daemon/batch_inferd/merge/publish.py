@@ -18,6 +18,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from batch_infer.protocol.regular import NotRegularError
 from batch_inferd.lines import BLOCK
 from batch_inferd.seams.failpoint import failpoint
 
@@ -40,6 +41,11 @@ class StageLost(Exception):  # noqa: N818  said of the stage
 def error_file(round: int) -> str:  # noqa: A002
     """The file of the records that still fail after round `round`."""
     return f"error_retry{round}.jsonl"
+
+
+def is_error_file(name: str) -> bool:
+    """Whether it is that of some round."""
+    return name.startswith("error_retry")
 
 
 def stage_name(generation: int) -> str:
@@ -136,7 +142,7 @@ def _is(merged: Directory, name: str, facts: FileFacts, *, digest: bool) -> bool
     """Whether a file is there with its committed size, and with its digest where `digest` is set."""
     try:
         fd = merged.open(name, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotRegularError):
         return False
     try:
         if os.fstat(fd).st_size != facts["bytes"]:

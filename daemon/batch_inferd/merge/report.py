@@ -27,8 +27,9 @@ class Header:
     """What merge cannot know by itself.
 
     `state` is what the task will be if the identity holds ("completed" or "cancelled"); `started` and
-    `ended` are seconds since 1970; `left_out` counts the input lines beyond test_lines; `unread` says
-    where a cancelled task stopped reading: {"line": from 1, "byte": offset}.
+    `ended` are seconds since 1970; `left_out` counts the input lines beyond test_lines, `skipped` the
+    records that an earlier output (`-done`) answers; `unread` says where a cancelled task stopped reading:
+    {"line": from 1, "byte": offset}.
     """
 
     task_id: str
@@ -37,10 +38,12 @@ class Header:
     started: float | None
     ended: float | None
     left_out: int = 0
+    skipped: int = 0
     unread: dict[str, int] | None = None
     backend: str = "online"
     batches: dict[str, Any] | None = None
     price: Price | None = None  # None: none is known
+    budget: dict[str, float | None] | None = None  # what its cost says of a budget
 
 
 class ChunkLines:
@@ -108,6 +111,7 @@ def write_report(
         "identity_problems_count": problems.count,
         "counts": tally.counts.to_json(),
         "left_out": header.left_out,
+        "skipped": header.skipped,
         "unread": header.unread,
         "round": round,
         "generation": generation,
@@ -117,7 +121,7 @@ def write_report(
             "output": tally.tokens_out,
             "unknown": tally.tokens_unknown,
         },
-        "cost": cost_json(tally.used(), header.price),
+        "cost": cost_json(tally.used(), header.price, budget=header.budget),
         "durations": {
             "started": header.started,
             "ended": header.ended,
@@ -136,6 +140,7 @@ def write_report(
         "paths": dict(tally.paths.most_common()),
         "batches": header.batches,
         "digests": digests,
+        "taken_back": tally.taken_back,
         "extras": tally.extras,
         "quarantined": tally.quarantined,
         "torn": tally.torn,

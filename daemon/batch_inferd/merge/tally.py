@@ -58,7 +58,7 @@ class Tally:
     batch_in: int = 0  # of tokens_in: what batches brought; the next two likewise
     batch_out: int = 0
     batch_cached: int = 0
-    answers: int = 0  # all that the tokens are of
+    answers: int = 0  # all that the tokens are of, without those that were taken back
     latencies: Latencies = field(default_factory=Latencies)  # of online calls
     attempts: int = 0  # tries of all records that ended, in all rounds
     failed: int = 0  # failed attempts that did not end their record
@@ -66,14 +66,18 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)  # failed attempts by class
     errors: Counter[str] = field(default_factory=Counter)  # records in the error file by class
     paths: Counter[str] = field(default_factory=Counter)  # answers by the way they came
+    taken_back: int = 0  # answers that do not count any more; their tokens do
     extras: int = 0  # terminal records beside the one that counts
     quarantined: int = 0  # damaged lines
     torn: int = 0  # journals whose last line was cut short
 
-    def add_answer(self, answer: Answer) -> None:
-        """Count an answer in."""
-        self.answers += 1
-        self.paths[answer.path] += 1
+    def add_answer(self, answer: Answer, *, taken_back: bool = False) -> None:
+        """Count an answer in; of one that was taken back, what was paid for it."""
+        if taken_back:
+            self.taken_back += 1
+        else:
+            self.answers += 1
+            self.paths[answer.path] += 1
         self.tokens_in += answer.tokens_in or 0
         self.tokens_out += answer.tokens_out or 0
         self.tokens_unknown += answer.tokens_in is None or answer.tokens_out is None

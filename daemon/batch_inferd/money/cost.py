@@ -9,6 +9,8 @@ import msgspec
 from batch_inferd.money.prices import MILLION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from batch_inferd.money.prices import Price, Rates
     from batch_inferd.money.used import Used
 
@@ -57,8 +59,13 @@ def amount(money: Spent | float | None) -> float | None:
     return round(money.total if isinstance(money, Spent) else money, _DIGITS)
 
 
-def cost_json(used: Used, price: Price | None, forecast: float | None = None) -> dict[str, Any] | None:
-    """The `cost` of docs/costs.md; None where no price is known."""
+def cost_json(
+    used: Used,
+    price: Price | None,
+    forecast: float | None = None,
+    budget: Mapping[str, float | None] | None = None,
+) -> dict[str, Any] | None:
+    """The `cost` of docs/costs.md; None where no price is known. `budget`: what the task's budget says."""
     if price is None:
         return None
     money = spent(used, price)
@@ -73,6 +80,7 @@ def cost_json(used: Used, price: Price | None, forecast: float | None = None) ->
         "unknown_records": used.unknown,
         "per_record": None if money is None or known <= 0 else amount(money.total / known),
         "forecast": amount(forecast),
+        **(budget or {"budget": None, "committed": None}),
         "prices": rates_json(price),
     }
 

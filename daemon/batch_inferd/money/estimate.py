@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_infer.protocol.text import Text
 from batch_inferd.money.cost import Spent, amount, rates_json, spent
-from batch_inferd.money.tokens import IMAGE
 from batch_inferd.money.used import Used
 from batch_inferd.services.batch_settings import window_hours, window_of
 
@@ -30,12 +29,17 @@ class Past(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What a look at the input found, as far as it is taken. `exact`: all of it was read."""
+    """What a look at the input found, as far as it is taken. `exact`: all of it was read.
+
+    `images` says how the tokens of images were told; `image_bytes` are added to the input's when it is sent.
+    """
 
     found: Stratum
     bytes: int
     read: int
     exact: bool
+    images: Text
+    image_bytes: float = 0.0
 
 
 def estimate(resolved: Resolved, looked: Input, past: Iterable[Past], price: Price | None) -> dict[str, Any]:
@@ -44,8 +48,8 @@ def estimate(resolved: Resolved, looked: Input, past: Iterable[Past], price: Pri
     config = resolved.config
     records = round(found.records)
     each, told = _output(past, config.model.max_tokens)
-    images = round(found.images)
-    used = Used(input=round(found.tokens) + IMAGE * images, output=round(each * records))
+    images, image_tokens = round(found.images), round(found.image_tokens)
+    used = Used(input=round(found.tokens) + image_tokens, output=round(each * records))
     most = used._replace(output=config.model.max_tokens * records)
     return {
         "records": records,
@@ -55,13 +59,13 @@ def estimate(resolved: Resolved, looked: Input, past: Iterable[Past], price: Pri
         "tokens": {
             "text": round(found.tokens),
             "images": images,
-            "image_tokens": IMAGE * images,
+            "image_tokens": image_tokens,
             "input": used.input,
             "output": used.output,
             "output_most": most.output,
             "output_from": "earlier tasks" if told else "assumption",
         },
-        "batches": _batches(resolved, records, looked.bytes),
+        "batches": _batches(resolved, records, looked.bytes + round(looked.image_bytes)),
         "duration_s": {
             "online": _duration(resolved, records, used, each, past),
             "batch": None if resolved.profile.batch is None else _window_s(resolved),
@@ -143,12 +147,7 @@ def _notes(resolved: Resolved, looked: Input, images: int, price: Price | None, 
         )
     notes.append(Text("tokens are guessed from the text: the service counts them by its own rule"))
     if images:
-        notes.append(
-            Text(
-                "an image is taken for {n} tokens; what it really has depends on its size and the model",
-                {"n": IMAGE},
-            )
-        )
+        notes.append(looked.images)
     if not told:
         notes.append(Text("no earlier task of this model tells how long answers are: that is assumed"))
     if price is None:

@@ -10,12 +10,15 @@ import os
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_infer.protocol.regular import open_regular
 from batch_inferd.lines import BOM
-from batch_inferd.money.tokens import IMAGE, Weight, weigh
-from batch_inferd.seams.files import O_BINARY, read_at
+from batch_inferd.money.tokens import Weight, unseen, weigh
+from batch_inferd.seams.files import read_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from batch_inferd.money.tokens import View
 
 STRATA = 256
 WHOLE_BYTES = 2 * 2**20  # an input of no more is read whole
@@ -30,11 +33,12 @@ class Stratum(NamedTuple):
     records: float
     tokens: float
     images: float
+    image_tokens: float = 0.0
 
     @property
     def total(self) -> float:
         """All tokens, those of images too."""
-        return self.tokens + self.images * IMAGE
+        return self.tokens + self.image_tokens
 
 
 class Survey(NamedTuple):
@@ -51,32 +55,38 @@ class Survey(NamedTuple):
 
     def first(self, records: float) -> Stratum:
         """What the first records weigh together."""
-        count = tokens = images = 0.0
+        count = 0.0
+        weights = [0.0, 0.0, 0.0]
         for stratum in self.strata:
             left = records - count
             if left <= 0:
                 break
             part = min(1.0, left / stratum.records) if stratum.records else 1.0
             count += part * stratum.records
-            tokens += part * stratum.tokens
-            images += part * stratum.images
-        return Stratum(count, tokens, images)
+            weights = [total + part * more for total, more in zip(weights, stratum[1:], strict=True)]
+        return Stratum(count, *weights)
 
 
-def survey(path: str, size: int, messages_key: str, stop: Callable[[], bool] = lambda: False) -> Survey:
+def survey(
+    path: str,
+    size: int,
+    messages_key: str,
+    stop: Callable[[], bool] = lambda: False,
+    view: View = unseen,
+) -> Survey:
     """Survey the first `size` bytes of a file of JSON lines. Blocks. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | O_BINARY)
+    fd = open_regular(path)
     try:
         if size <= WHOLE_BYTES:
-            return of_lines(_split(read_at(fd, size, 0).removeprefix(BOM)), messages_key)
-        return _sampled(fd, size, messages_key, stop)
+            return of_lines(_split(read_at(fd, size, 0).removeprefix(BOM)), messages_key, view)
+        return _sampled(fd, size, messages_key, stop, view)
     finally:
         os.close(fd)
 
 
-def of_lines(lines: Iterable[bytes], messages_key: str) -> Survey:
+def of_lines(lines: Iterable[bytes], messages_key: str, view: View = unseen) -> Survey:
     """The survey of records that are all at hand, in order."""
-    return of_weights([weigh(line, messages_key) for line in lines])
+    return of_weights([weigh(line, messages_key, view) for line in lines])
 
 
 def of_weights(weights: Sequence[Weight]) -> Survey:
@@ -85,8 +95,7 @@ def of_weights(weights: Sequence[Weight]) -> Survey:
     strata = []
     for n in range(min(STRATA, count)):
         part = weights[n * count // min(STRATA, count) : (n + 1) * count // min(STRATA, count)]
-        tokens, images = sum(weight.tokens for weight in part), sum(weight.images for weight in part)
-        strata.append(Stratum(len(part), tokens, images))
+        strata.append(Stratum(len(part), *sum(part, Weight())))
     return Survey(tuple(strata), exact=True, read=count)
 
 
@@ -96,11 +105,10 @@ class _Sample(NamedTuple):
     bytes: int
     seen: int
     records: int
-    tokens: float
-    images: int
+    weight: Weight
 
 
-def _sampled(fd: int, size: int, messages_key: str, stop: Callable[[], bool]) -> Survey:
+def _sampled(fd: int, size: int, messages_key: str, stop: Callable[[], bool], view: View) -> Survey:
     dice = random.Random(size)  # noqa: S311  the same sample each time
     samples: list[_Sample] = []
     for n in range(STRATA):
@@ -108,9 +116,8 @@ def _sampled(fd: int, size: int, messages_key: str, stop: Callable[[], bool]) ->
             break
         begin, end = n * size // STRATA, (n + 1) * size // STRATA
         lines, seen = _block(fd, dice.randint(begin, max(begin, end - BLOCK_BYTES)), size)
-        weights = [weigh(line, messages_key) for line in lines if line.strip()]
-        tokens, images = sum(weight.tokens for weight in weights), sum(weight.images for weight in weights)
-        samples.append(_Sample(end - begin, seen, len(weights), tokens, images))
+        weights = [weigh(line, messages_key, view) for line in lines if line.strip()]
+        samples.append(_Sample(end - begin, seen, len(weights), sum(weights, Weight())))
     strata = [stratum for group in _grouped(samples) for stratum in _extrapolated(group)]
     return Survey(tuple(strata), exact=False, read=sum(sample.records for sample in samples))
 
@@ -129,7 +136,8 @@ def _grouped(samples: list[_Sample]) -> list[list[_Sample]]:
 
 def _extrapolated(group: list[_Sample]) -> list[Stratum]:
     seen = sum(sample.seen for sample in group)
-    sums = [sum(getattr(sample, name) for sample in group) for name in ("records", "tokens", "images")]
+    records = sum(sample.records for sample in group)
+    sums = (records, *sum((sample.weight for sample in group), Weight()))
     return [Stratum(*(sample.bytes * total / seen if seen else 0.0 for total in sums)) for sample in group]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,8 +17,9 @@ from batch_inferd.money import estimate as estimates
 from batch_inferd.money.prices import query_of, stored_price
 from batch_inferd.money.survey import Stratum, Survey, of_weights, survey
 from batch_inferd.money.tokens import Weight, weigh
+from batch_inferd.money.view import ImageView
 from batch_inferd.requests.params import string, submission
-from batch_inferd.services.resolve import resolve
+from batch_inferd.services.resolve import image_plan_of, resolve
 from batch_inferd.sources.done import done_ids
 from batch_inferd.sources.open import open_source
 from batch_inferd.tasks import entering, states
@@ -26,10 +28,10 @@ from batch_inferd.tasks.spooling import STDIN_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from batch_infer.protocol.text import Text
     from batch_inferd.app import App
     from batch_inferd.server.peer import Peer
     from batch_inferd.services.resolve import Resolved
-    from batch_inferd.sources.s3 import S3Access
     from batch_inferd.tasks.spooling import Origin
     from batch_inferd.tasks.submitting import Submission
 
@@ -45,43 +47,49 @@ async def handle(app: App, params: dict[str, Any], _peer: Peer) -> dict[str, Any
         parse_config, sent.config, sent.config_path, sent.settings, sent.overrides
     )
     resolved = resolve(config, sent.env, sent.proxy, test_base_url=_NOWHERE)
-    looked = await asyncio.to_thread(_look, sent, resolved)
+    looked, notes = await asyncio.to_thread(_look, sent, resolved)
     plain = snapshot(resolved, "")
     query = query_of(plain)
     found = None if query is None else await app.context.prices.find(query)
     price = stored_price(plain, found)
     await app.registry.ready.wait()
     past = list(_past(app, resolved))
+    found_cost = estimates.estimate(resolved, looked, past, price)
     return {
         "input": sent.input,
         "service": resolved.service,
         "model": resolved.model,
         "backend": resolved.backend,
-        **estimates.estimate(resolved, looked, past, price),
+        **found_cost,
+        "notes": [*(note.to_wire() for note in notes), *found_cost["notes"]],
     }
 
 
-def _look(sent: Submission, resolved: Resolved) -> estimates.Input:
-    """Survey what of the input is taken. Blocks. Raises InputError, OSError."""
+def _look(sent: Submission, resolved: Resolved) -> tuple[estimates.Input, tuple[Text, ...]]:
+    """Survey what of the input is taken, and what is to be said of it. Blocks. Raises InputError, OSError."""
     entry = entering.enter(sent.input, sent.stdin, resolved, sent)
+    resolved = replace(resolved, s3=entry.s3, from_source=entry.spooled)
+    view = ImageView(resolved.model, resolved.profile.name, image_plan_of(resolved))
     if entry.origin is not None:
-        found, size = _from_source(entry.origin, sent.input, entry.s3, resolved)
+        found, size = _from_source(entry.origin, sent.input, resolved, view)
     else:
         size = (entry.pin or pin(sent.input)).size
-        found = survey(sent.input, size, resolved.messages_key)
+        found = survey(sent.input, size, resolved.messages_key, view=view)
     records = found.records
     taken = min(records, float(resolved.config.test_lines) or records)
     share = taken / records if records else 1.0
-    return estimates.Input(found.first(taken), round(size * share), found.read, found.exact)
+    part, size = found.first(taken), round(size * share)
+    images = part.images * view.bytes_each
+    return estimates.Input(part, size, found.read, found.exact, view.note(), images), entry.notes
 
 
-def _from_source(origin: Origin, path: str, s3: S3Access | None, resolved: Resolved) -> tuple[Survey, int]:
+def _from_source(origin: Origin, path: str, resolved: Resolved, view: ImageView) -> tuple[Survey, int]:
     """The survey of a source, and the bytes of its records: the first ones are weighed, all are counted."""
     spec = origin.spec
     if spec.path == STDIN_NAME:  # it lies in a file now
         spec = msgspec.structs.replace(spec, path=path)
     done = frozenset[str]() if origin.done is None else done_ids(origin.done)[0]
-    source = open_source(spec, s3)
+    source = open_source(spec, resolved.s3, resolved.config.input.max_line_bytes)
     most = None if done else source.count()
     weights: list[Weight] = []
     count = size = 0
@@ -91,7 +99,7 @@ def _from_source(origin: Origin, path: str, s3: S3Access | None, resolved: Resol
             continue
         count += 1
         if len(weights) < _WEIGHED:
-            weights.append(weigh(line, resolved.messages_key))
+            weights.append(weigh(line, resolved.messages_key, view))
             size += len(line) + 1
         elif most is not None or time.monotonic() - began > _COUNTING_S:
             break

@@ -10,6 +10,7 @@ from batch_infer.protocol.errors import InputError, ProtocolError, TaskConflict,
 from batch_infer.protocol.exports import ENCODINGS, FORMATS
 from batch_infer.protocol.text import Text
 from batch_inferd.exports.export import Target, Written
+from batch_inferd.merge.publish import is_error_file
 from batch_inferd.requests.long import Progress, run_long
 from batch_inferd.requests.params import string
 from batch_inferd.tasks import states
@@ -125,4 +126,4 @@ def _check_target(app: App, tasks: list[Task], target: Target) -> None:
 
 
 def _is_output(name: str) -> bool:
-    return name in ("output.jsonl", "missing_records.jsonl", "report.json") or name.startswith("error_retry")
+    return name in ("output.jsonl", "missing_records.jsonl", "report.json") or is_error_file(name)

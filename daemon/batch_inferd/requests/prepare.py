@@ -17,7 +17,7 @@ from batch_inferd.config.expand import expand, names_in
 from batch_inferd.config.load import parse_config
 from batch_inferd.config.problems import problem_at
 from batch_inferd.intake import prepare as preparing
-from batch_inferd.intake.choose import describe, from_config
+from batch_inferd.intake.choose import describe, found_note, from_config
 from batch_inferd.intake.shapes import Bedrock, OpenAI, Shaper, plain, shape_of
 from batch_inferd.intake.spool import unreadable
 from batch_inferd.requests.long import Progress, run_long
@@ -46,7 +46,10 @@ _NO_CONFIG = b"model: {domain: test, password: none, max_tokens: 1024}\n"
 
 
 async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]:
-    """`{path, errors, shape, count, failed, skipped, bytes, warnings}`; pushes `working`.
+    """`{path, errors, shape, count, failed, skipped, bytes, this_time, notes, warnings}`; pushes `working`.
+
+    `this_time` is `{seconds, records, bytes, records_per_s, bytes_per_s}` of what this request wrote: an
+    earlier one may have begun the file.
 
     Needs `source` (an absolute path, `s3://bucket/prefix`, or `topics`), `out` (an absolute path), `shape`
     (`openai`, `bedrock`, `plain`, or `auto`: what the model wants); `config` and what goes with it may be
@@ -64,14 +67,15 @@ async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]
         raise UsageError(Text("{name} must be one of {allowed}", words))
     if not os.path.isabs(out):
         raise ProtocolError(Text("the parameter {name} must be an absolute path", {"name": "out"}))
-    chunks = str(app.context.workspace.chunks)
 
     def work(progress: Progress, stop: threading.Event) -> dict[str, Any]:
-        if os.path.realpath(out).startswith(chunks + os.sep):
+        space = app.context.workspace
+        taken = tuple(os.path.realpath(folder) + os.sep for folder in (space.chunks, space.merged))
+        if os.path.realpath(out).startswith(taken):  # it would go away with a task
             raise UsageError(
                 Text("{path} lies among the files of the tasks; name another file", {"path": out})
             )
-        return _Work(sent, bare, shape, Path(out)).run(progress, stop)
+        return _Work(sent, bare, shape, Path(out), str(space.root)).run(progress, stop)
 
     return await run_long(app, peer, work)
 
@@ -79,11 +83,12 @@ async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]
 class _Work:
     """What runs in the thread."""
 
-    def __init__(self, sent: Submission, bare: bool, shape: str, out: Path) -> None:
+    def __init__(self, sent: Submission, bare: bool, shape: str, out: Path, owner: str) -> None:
         self._sent = sent
         self._bare = bare
         self._shape = shape
         self._out = out
+        self._owner = owner
         data = _NO_CONFIG if bare else sent.config
         self._config: Config = parse_config(data, sent.config_path, sent.settings, sent.overrides)
 
@@ -101,7 +106,7 @@ class _Work:
         warnings: list[Text] = []
         done = from_config(config.input.done, base)
         try:
-            source = open_source(spec, s3)
+            source = open_source(spec, s3, config.input.max_line_bytes)
             made_of |= self._source_of(spec, source) | {"done": done}
             made_of["endpoint"] = s3.endpoint if s3 is not None else None
             ids: Any = frozenset()
@@ -124,6 +129,8 @@ class _Work:
             "failed": made.failed,
             "skipped": made.skipped,
             "bytes": made.size,
+            "this_time": _pace(made),
+            "notes": [note.to_wire() for note in found_note(sent.input, spec)],
             "warnings": [warning.to_wire() for warning in warnings],
         }
 
@@ -140,7 +147,14 @@ class _Work:
     ) -> preparing.Prepared:
         try:
             return preparing.prepare(
-                source, self._out, shaper, made_of=made_of, done=done, stop=stop.is_set, tell=tell
+                source,
+                self._out,
+                shaper,
+                made_of=made_of,
+                owner=self._owner,
+                done=done,
+                stop=stop.is_set,
+                tell=tell,
             )
         except OSError as error:
             raise InputError(
@@ -188,6 +202,18 @@ class _Work:
                 )
                 raise problem_at(self._config.source, key, missing)
         return expand(text, self._sent.env)
+
+
+def _pace(made: preparing.Prepared) -> dict[str, Any]:
+    """How long the writing took, and how fast it was."""
+    seconds = max(made.seconds, 1e-6)
+    return {
+        "seconds": round(made.seconds, 3),
+        "records": made.new_lines,
+        "bytes": made.new_bytes,
+        "records_per_s": round(made.new_lines / seconds, 1),
+        "bytes_per_s": round(made.new_bytes / seconds),
+    }
 
 
 def _plan(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from batch_infer.protocol.errors import InputError, TaskConflict
 from batch_infer.protocol.text import Text
 from batch_inferd.checks.content import Tick
-from batch_inferd.checks.schema import load_schema
+from batch_inferd.checks.invalid import schema_of
+from batch_inferd.checks.judge import judge_of
 from batch_inferd.checks.validate import Asked, check_file, check_task
+from batch_inferd.config.answer_schema import read_schema
 from batch_inferd.requests.long import accompany
 from batch_inferd.requests.params import absolute, string
 from batch_inferd.tasks.threads import in_thread
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
 async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]:
     """See `-validate` in docs/checks.md; pushes `working`. Needs `task_id` or `path`.
 
-    Raises TaskNotFound, TaskConflict for a task that has not ended, InputError.
+    Without `schema`, that of the task's config judges its answers. Raises TaskNotFound, TaskConflict for a
+    task that has not ended, InputError.
     """
     tick = Tick()
     schema = params.get("schema")
-    accepts = None if schema is None else await asyncio.to_thread(load_schema, absolute(params, "schema"))
+    accepts = None
+    if schema is not None:
+        name = absolute(params, "schema")
+        accepts = judge_of(await asyncio.to_thread(read_schema, name), name)
     asked = Asked(bool(params.get("repair")), accepts)
     if params.get("path") is not None:
         path = absolute(params, "path")
@@ -39,6 +45,8 @@ async def handle(app: App, params: dict[str, Any], peer: Peer) -> dict[str, Any]
     task_id = string(params, "task_id")
     async with app.registry.lock(task_id):
         task = await app.registry.find(task_id)
+        if accepts is None:
+            asked = asked._replace(accepts=schema_of(task))
         try:
             return await accompany(app, peer, check_task(task, asked, tick), tick, tick.stop)
         except (OSError, sqlite3.Error) as error:

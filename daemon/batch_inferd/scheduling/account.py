@@ -147,12 +147,12 @@ class Account:
             return None
         return Word(0, 0, 0.0, 0.0, 0, 0.0, 0.0, cut=self._control.cuts, word=self._word)
 
-    def gone(self, worker: str) -> None:
-        """A worker has ended: its calls are over, its shares are free."""
+    def gone(self, worker: str, monotonic: float) -> None:
+        """A worker has ended: its calls are over, its shares are free, its debt is everybody's."""
         self.slots.gone(worker)
         for shares in (self._rates, self._tokens, self._bytes):
             shares.gone(worker)
-        self._charges.gone(worker)
+        self._charges.gone(worker, monotonic)
         self._control.gone(worker)
         self._backlogs.pop(worker, None)
 
@@ -164,6 +164,7 @@ class Account:
         self._tokens.reported(worker, word)
         self._bytes.reported(worker, word, float(seen.get("bytes_in_flight", 0)))
         self._charges.owe(float(seen.get("owed", 0.0)))
+        self._charges.reported(worker, float(seen.get("owing", 0.0)), monotonic)
         self._backlogs[worker] = int(seen.get("backlog", 0))
         quota: dict[str, str] = seen.get("quota") or {}
         holds = [float(seen.get("retry_after") or 0.0)]

@@ -18,10 +18,12 @@ import msgspec
 from batch_infer.protocol.text import Text
 from batch_inferd.journal.names import chunk_name
 from batch_inferd.scheduling.account import Account, Word
+from batch_inferd.scheduling.background import Background
 from batch_inferd.scheduling.jobs import Jobs
 from batch_inferd.scheduling.limits import Limits, weights
 from batch_inferd.scheduling.neighbours import Neighbours
 from batch_inferd.scheduling.pool import Layout, Pool
+from batch_inferd.seams.clock import within
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import disk_errno
 from batch_inferd.tasks.states import Reason
@@ -73,7 +75,7 @@ class Dispatcher:
         self._told: dict[tuple[str, str], dict[str, Any]] = {}
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background("dispatcher")
         self.stopping = False
 
     # tasks
@@ -135,8 +137,7 @@ class Dispatcher:
         self.stopping = True
         await self.pool.stop(mode, grace_s)
         await self._neighbours.close()
-        if self._background:
-            await asyncio.wait(set(self._background))
+        await self._background.wait()
         if self._loop_task is not None:
             self._loop_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -149,13 +150,7 @@ class Dispatcher:
             except Exception:  # noqa: BLE001  it must go on
                 _log.exception("a bug in the dispatcher; it goes on")
                 await self._clock.sleep(1.0)
-            timer = asyncio.create_task(self._clock.sleep(_TICK_S))
-            waiter = asyncio.create_task(self._wake.wait())
-            try:
-                await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                timer.cancel()
-                waiter.cancel()
+            await within(self._clock, self._wake.wait(), _TICK_S)
 
     async def _round(self) -> None:
         self._wake.clear()
@@ -183,12 +178,14 @@ class Dispatcher:
         lost = [lease for lease in self._leases.values() if lease.seat is seat]
         for lease in lost:
             del self._leases[lease.id]
-            self._spawn_background(lease.task.supply.lease_ended(lease, "lost", None))
+            self._background.start(lease.task.supply.lease_ended(lease, "lost", None))
         self.jobs.seat_gone(seat)
         self._told = {key: value for key, value in self._told.items() if key[0] != seat.name}
         for account in self.accounts.values():
-            account.gone(seat.name)
+            account.gone(seat.name, self._clock.monotonic())
         self._known_plans = {key for key in self._known_plans if key[0] != seat.name}
+        for task in self.tasks.values():
+            task.budget.seat_gone(seat)
         return len(lost)
 
     # supply
@@ -263,6 +260,7 @@ class Dispatcher:
             await task.supply.lease_ended(lease, "lost", None)
             return
         self._leases[lease.id] = lease
+        lease.unbounded = plan.budget is None
         self._tell_plan(seat, plan)
         seat.send("lease", task_lease(task, lease, plan.version))
         failpoint("lease.sent")
@@ -299,6 +297,10 @@ class Dispatcher:
             self.blocked(str(params.get("account")), source, str(params.get("code")), text)
         elif method.startswith("job_"):
             self.jobs.on_message(method, params)
+        elif method == "purse":
+            owner = self.tasks.get(str(params.get("task")))
+            if owner is not None:
+                owner.budget.hear(seat, params)
         elif method == "fault":
             self._on_fault(params)
         elif method == "log":
@@ -306,6 +308,9 @@ class Dispatcher:
                 self._events.emit("worker.log", worker=seat, record=record)
 
     def _on_report(self, seat: Seat, params: dict[str, Any]) -> None:
+        if "traffic" in params:
+            sent, received = params["traffic"]
+            seat.process.bandwidth.reported(int(sent), int(received), self._clock.monotonic())
         for lease_id, counters in params.get("leases", {}).items():
             lease = self._leases.get(lease_id)
             if lease is not None:
@@ -326,17 +331,18 @@ class Dispatcher:
         lease = self._leases.pop(str(params.get("lease")), None)
         if lease is not None:
             outcome = "sealed" if method == "sealed" else str(params.get("reason", "released"))
-            self._spawn_background(lease.task.supply.lease_ended(lease, outcome, params.get("counts")))
+            self._background.start(lease.task.supply.lease_ended(lease, outcome, params.get("counts")))
             if outcome == "no_plan":
                 text = Text("internal error: {error}", {"error": "a worker cannot read the request plan"})
-                self._spawn_background(lease.task.pause(Reason("bug", text)))
+                self._background.start(lease.task.pause(Reason("bug", text)))
             self.wake()
 
     def _on_fault(self, params: dict[str, Any]) -> None:
         lease = self._leases.get(str(params.get("lease")))
         if lease is not None:
             code, text = params.get("errno"), str(params.get("text"))
-            self._spawn_background(lease.task.fault(code, text))
+            task = lease.task
+            self._background.start(task.bug(text) if code is None else task.fault(int(code), text))
 
     def blocked(self, fingerprint: str, source: Task | None, code: str, text: Text) -> None:
         """The service refuses an account (`auth`, `credit`), or the model of `source`: tasks pause."""
@@ -354,7 +360,7 @@ class Dispatcher:
             affected = [task for task in affected if source is not None and task.model == source.model]
         for task in affected:
             if task.running:
-                self._spawn_background(task.pause(Reason(code, text)))
+                self._background.start(task.pause(Reason(code, text)))
         self.wake()
 
     def _probe_credit(self, now: float) -> None:
@@ -367,17 +373,7 @@ class Dispatcher:
         """Or may be: tasks that were paused for want of it go on."""
         for task in self._hooks.all_tasks():
             if task.account == fingerprint and task.rests_for("credit") and not task.going_on:
-                self._spawn_background(self._hooks.go_on(task))
-
-    def _spawn_background(self, work: Any) -> None:
-        job = asyncio.create_task(work)
-        self._background.add(job)
-        job.add_done_callback(self._finished)
-
-    def _finished(self, job: asyncio.Task[None]) -> None:
-        self._background.discard(job)
-        if not job.cancelled() and job.exception() is not None:
-            _log.error("a background job of the dispatcher failed", exc_info=job.exception())
+                self._background.start(self._hooks.go_on(task))
 
 
 def task_lease(task: Task, lease: Lease, version: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from batch_infer.protocol.text import Text
+from batch_inferd.scheduling.background import Background
 from batch_inferd.scheduling.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Pool:
         self._failures = 0
         self._failed_at = 0.0
         self._respawn_at = 0.0
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background("pool")
 
     @property
     def seats(self) -> list[Seat]:
@@ -103,7 +104,7 @@ class Pool:
         if not wanted.processes:
             if now - self._idle_since > _IDLE_S:
                 for process in self._staying():
-                    self._spawn(process.stop("drain", _IDLE_GRACE_S))
+                    self._background.start(process.stop("drain", _IDLE_GRACE_S))
             return
         for process in self._staying()[wanted.processes :]:
             _log.info("worker %s is one too many, and ends", process.pid)
@@ -127,7 +128,7 @@ class Pool:
             return False
         process.spawned = now
         self.processes.append(process)
-        self._spawn(self._await_hello(process))
+        self._background.start(self._await_hello(process))
         return True
 
     async def _await_hello(self, process: WorkerProcess) -> None:
@@ -148,8 +149,7 @@ class Pool:
     async def stop(self, mode: str, grace_s: float) -> None:
         """End all (`drain`: calls in flight may finish within `grace_s`), and return when they have."""
         await asyncio.gather(*(process.stop(mode, grace_s) for process in tuple(self.processes)))
-        if self._background:
-            await asyncio.wait(set(self._background))
+        await self._background.wait()
 
     # what becomes of them
 
@@ -189,13 +189,3 @@ class Pool:
         self._failed_at = now
         self._respawn_at = now + _RESPAWN_S[min(self._failures, len(_RESPAWN_S) - 1)]
         self._failures += 1
-
-    def _spawn(self, work: Any) -> None:
-        job = asyncio.create_task(work)
-        self._background.add(job)
-        job.add_done_callback(self._finished)
-
-    def _finished(self, job: asyncio.Task[None]) -> None:
-        self._background.discard(job)
-        if not job.cancelled() and job.exception() is not None:
-            _log.error("a background job of the pool failed", exc_info=job.exception())

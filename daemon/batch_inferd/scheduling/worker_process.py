@@ -16,6 +16,7 @@ from batch_infer.protocol import frames, rpc
 from batch_infer.protocol.errors import ProtocolError
 from batch_infer.protocol.process import boot_id, start_token
 from batch_infer.version import __version__
+from batch_inferd.scheduling.bandwidth import Bandwidth
 from batch_inferd.scheduling.orphans import make_private
 from batch_inferd.scheduling.seat import Seat
 from batch_inferd.seams.files import Directory
@@ -48,6 +49,7 @@ class WorkerProcess:
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
         self.spawned = 0.0  # monotonic, as its pool says
+        self.bandwidth = Bandwidth()
         self.seats = [Seat(self, 0)]
         self._next_seat = 1
         self._asked_to_end = False

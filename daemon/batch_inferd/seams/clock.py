@@ -10,8 +10,12 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+T = TypeVar("T")
 _POLL_S = 0.005
 
 
@@ -69,6 +73,20 @@ class FileClock:
         end = self.monotonic() + seconds
         while (left := end - self.monotonic()) > 0:  # noqa: ASYNC110  another process moves the file
             await asyncio.sleep(min(left, _POLL_S))
+
+
+async def within(clock: Clock, work: Awaitable[T], seconds: float | None) -> T | None:
+    """The result of `work`; None when `seconds` of the clock were over before, and it is cancelled."""
+    job = asyncio.ensure_future(work)
+    waits: set[asyncio.Future[Any]] = {job}
+    if seconds is not None:
+        waits.add(asyncio.ensure_future(clock.sleep(seconds)))
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return job.result() if job.done() else None
+    finally:
+        for one in waits:
+            one.cancel()
 
 
 def make_clock() -> Clock:

@@ -18,7 +18,9 @@ import os
 import threading
 from collections import Counter
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
+from stat import S_ISDIR
+
+from batch_infer.protocol.regular import open_regular
 
 _HAS_DIR_FD = os.open in os.supports_dir_fd
 O_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
@@ -104,13 +106,15 @@ class Directory:
         return (stat.st_dev, stat.st_ino) == self.identity
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        """A file descriptor for `name`. Raises OSError."""
+        """A file descriptor for `name`; no link is followed, and nothing is waited for.
+
+        Raises NotRegularError for what is no file, and OSError.
+        """
         handle = self.handle
         _check("open", name)
-        flags |= O_CLOEXEC | O_BINARY | O_NOFOLLOW
         if handle is not None:
-            return os.open(name, flags, mode, dir_fd=handle)
-        return os.open(self.path / name, flags, mode)
+            return open_regular(name, flags, mode, dir_fd=handle, follow=False)
+        return open_regular(self.path / name, flags, mode, follow=False)
 
     def mkdir(self, name: str) -> None:
         """Make a folder (0700) unless it is there. The parent must exist."""
@@ -221,12 +225,6 @@ class Directory:
         handle, self._fd = self._fd, None
         if handle is not None:
             os.close(handle)
-
-
-def check_regular(path: str) -> None:
-    """Raises OSError unless it is a file: opening a pipe would wait for its other end."""
-    if not S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", path)
 
 
 def write_all(fd: int, data: bytes | memoryview, name: str = "") -> None:

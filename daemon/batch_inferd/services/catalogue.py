@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import msgspec
 import platformdirs
 from msgspec import UNSET
 
+from batch_infer.protocol.regular import open_regular
 from batch_infer.protocol.text import Text
 from batch_inferd.config import nodes
 from batch_inferd.config.encoding import to_text
@@ -88,7 +90,8 @@ def load_services(path: Path) -> dict[str, Profile]:
     """
     problems = Problems(str(path))
     try:
-        data = path.read_bytes()
+        with os.fdopen(open_regular(path), "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         return {}
     except OSError as error:

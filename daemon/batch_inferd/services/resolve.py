@@ -293,12 +293,12 @@ def build_plan(
         max_response_bytes=MAX_RESPONSE_BYTES,
         durability=config.output.durability,
         batch=_batch_plan(resolved, title),
-        images=_image_plan(resolved),
+        images=image_plan_of(resolved),
         priority=config.priority,
     )
 
 
-def _image_plan(resolved: Resolved) -> ImagePlan | None:
+def image_plan_of(resolved: Resolved) -> ImagePlan | None:
     """A JSON Lines file's references of images are sent as they stand, unless the config has the section."""
     settings = resolved.config.images
     if settings is None and not resolved.from_source:

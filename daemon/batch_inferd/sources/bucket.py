@@ -29,6 +29,11 @@ class BucketReader:
             raise InputError(
                 Text("{url} names no bucket", {"url": spec.path}), hints=(Text("write s3://bucket/prefix"),)
             )
+        if not s3.is_bucket(self._bucket):
+            raise InputError(
+                Text('"{name}" is no name of a bucket', {"name": self._bucket}),
+                hints=(Text("write s3://bucket/prefix"),),
+            )
         if prefix.endswith("*"):
             self._prefix = prefix.removesuffix("*")
         else:

@@ -15,7 +15,7 @@ MAX_LINE = 256 * 1024 * 1024  # bytes: an image or two in base64 fit
 def byte_lines(blocks: Iterator[bytes], limit: int = MAX_LINE) -> Iterator[tuple[int, bytes]]:
     """1-based number and content of each line that is not blank, without newline and BOM.
 
-    Of a line of more than `limit` bytes only the first limit + 1 come.
+    Of a line of more than `limit` bytes only the first limit + 1 come, and no more of it is held.
     """
     number = 1
     parts: list[bytes] = []  # of the line that is being read
@@ -23,18 +23,27 @@ def byte_lines(blocks: Iterator[bytes], limit: int = MAX_LINE) -> Iterator[tuple
     for block in blocks:
         *ended, rest = block.split(b"\n")
         for piece in ended:
-            line = b"".join([*parts, piece]) if parts else piece
-            parts, size = [], 0
-            if number == 1:
-                line = line.removeprefix(BOM)
+            line = _whole(parts, piece, limit, first=number == 1)
+            size = 0
             if line and not line.isspace():
-                yield number, line[: limit + 1]
+                yield number, line
             number += 1
-        if rest and size <= limit:
+        if rest and size <= limit + len(BOM):
             parts.append(rest)
             size += len(rest)
-    line = b"".join(parts)
-    if number == 1:
-        line = line.removeprefix(BOM)
+    line = _whole(parts, b"", limit, first=number == 1)
     if line and not line.isspace():
-        yield number, line[: limit + 1]
+        yield number, line
+
+
+def _whole(parts: list[bytes], end: bytes, limit: int, *, first: bool) -> bytes:
+    """The line of its parts, which are given up, and of its end."""
+    if parts:
+        parts.append(end)
+        line = b"".join(parts)
+        parts.clear()
+    else:
+        line = end
+    if first:
+        line = line.removeprefix(BOM)
+    return line if len(line) <= limit else line[: limit + 1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import stat
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batch_infer.protocol.errors import InputError
+from batch_infer.protocol.regular import open_regular
 from batch_infer.protocol.text import Text
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 BLOCK = 256 * 1024
 HEAD = 64 * 1024
+_GZIP = 16 + zlib.MAX_WBITS  # with the header of gzip
+_GZ_PIECE = 16 * 1024  # of compressed bytes; of a damaged one nothing is unpacked
 _ZST_PIECE = 2048  # of compressed bytes: at most 64 MiB come out of them, mostly a few KiB
 _MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
 _SUFFIXES = {".gz": "gz", ".zst": "zst"}
@@ -95,23 +96,32 @@ def read_blocks(path: str, compression: str) -> Generator[bytes]:
 
 def _opened(path: str) -> BinaryIO:
     pin_file(path)
-    return Path(path).open("rb", buffering=0)
+    return os.fdopen(open_regular(path), "rb", buffering=0)
 
 
 def _gunzip(path: str, file: BinaryIO) -> Iterator[bytes]:
+    """All that can be unpacked comes, then the error that says how the archive ends."""
     done = 0
-    with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
-        while True:
+    stream, begun = zlib.decompressobj(_GZIP), False
+    while data := file.read(_GZ_PIECE):
+        while data:
+            if not begun and not (data := data.lstrip(b"\0")):  # some tools fill up the last block
+                break
             try:
-                block = unpacked.read(BLOCK)
-            except EOFError as error:
-                raise _cut_short(path, done) from error
-            except (gzip.BadGzipFile, zlib.error) as error:
+                block = stream.decompress(data, BLOCK)
+            except zlib.error as error:
                 raise _damaged(path, done, str(error)) from error
-            if not block:
-                return
-            done += len(block)
+            begun, data = True, stream.unconsumed_tail
+            if stream.eof:
+                data = stream.unused_data  # another archive may follow
+                stream, begun = zlib.decompressobj(_GZIP), False
+            if block:
+                done += len(block)
+                yield block
+    if begun:
+        if block := stream.flush():
             yield block
+        raise _cut_short(path, done + len(block))
 
 
 def _unzst(path: str, file: BinaryIO) -> Iterator[bytes]:

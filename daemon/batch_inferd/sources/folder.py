@@ -6,6 +6,7 @@ import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
@@ -13,6 +14,7 @@ from batch_inferd.sources.files import unreadable
 from batch_inferd.sources.row import BadRow, Row, conversation
 from batch_inferd.sources.spec import IMAGE_PATTERNS
 from batch_inferd.sources.template import Template
+from batch_inferd.sources.text import is_marked, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,17 +58,21 @@ class FilePrompt:
         )
 
     def row(self, index: int, path: str, reference: str) -> Row:
-        """`path` is relative, with slashes."""
-        path = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        """`path` is relative, with slashes. What is no text in it is percent-encoded in `raw` and the id."""
+        custom_id = path
+        source = {"row": index, "path": unmarked(path)}
+        if is_marked(path):
+            source["raw"] = quote(os.fsencode(path), safe="/")
+            custom_id = "".join(quote(os.fsencode(mark)) if is_marked(mark) else mark for mark in path)
+            path = unmarked(path)
         name = path.rpartition("/")[2]
         texts = {"path": path, "name": name, "stem": os.path.splitext(name)[0]}
-        source = {"row": index, "path": path}
         system = self._system.render(texts) if self._system else None
         try:
             messages = conversation(system, self._prompt.render(texts), [reference])
         except BadRow as bad:
-            return Row(index, path, source, error=(bad.cls, f"{path}: {bad}"))
-        return Row(index, path, source, messages=messages)
+            return Row(index, custom_id, source, error=(bad.cls, f"{path}: {bad}"))
+        return Row(index, custom_id, source, messages=messages)
 
 
 class FolderReader:
@@ -113,8 +119,12 @@ class FolderReader:
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.startswith("."):
                             names.append(entry.name + "/")
-                    elif self._prompt.wants(entry.name) and entry.is_file():
+                    elif self._prompt.wants(entry.name) and _is_file_or_broken(entry):
                         names.append(entry.name)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not below:
+                raise unreadable(self._path, error) from error
+            return  # it went away meanwhile, with all that was in it
         except OSError as error:
             raise unreadable(os.path.join(self._path, below), error) from error
         names.sort()
@@ -123,3 +133,8 @@ class FolderReader:
                 yield from self._walk(below + name)
             else:
                 yield below + name
+
+
+def _is_file_or_broken(entry: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere is taken: its record says that the image is missing."""
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.errors import InputError
@@ -11,7 +12,16 @@ from batch_inferd.backends import rawjson
 from batch_inferd.sources.bytelines import MAX_LINE, byte_lines
 from batch_inferd.sources.files import pin_file, read_blocks
 from batch_inferd.sources.refs import References
-from batch_inferd.sources.row import INVALID, BadRow, Row, conversation, dumps, identity, quoted_name
+from batch_inferd.sources.row import (
+    INVALID,
+    BadRow,
+    Row,
+    conversation,
+    dumps,
+    identity,
+    quoted_name,
+    unexpected,
+)
 from batch_inferd.sources.table import compiled, folder_of
 from batch_inferd.sources.text import check_encoding, text_blocks
 
@@ -26,14 +36,16 @@ PROMPT = "input_prompt"
 IMAGES = "images"
 
 
-class _LineReader:
+class _LineReader(ABC):
     """The lines of a file as rows. Blank ones are none."""
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, longest: int = MAX_LINE) -> None:
+        """`longest` is the bytes of a line that is not an error. Raises InputError."""
         pin_file(spec.path)
         if spec.encoding:
             check_encoding(spec.encoding)
         self._spec = spec
+        self._longest = longest
         self._name = os.path.basename(spec.path)
 
     def pin(self) -> dict[str, Any]:
@@ -46,19 +58,31 @@ class _LineReader:
 
     def rows(self, first: int, place: Place | None) -> Iterator[Row]:  # noqa: ARG002  files have no places
         """See `Reader.rows`."""
-        for index, (number, line) in enumerate(byte_lines(self._blocks())):
+        for index, (number, line) in enumerate(byte_lines(self._blocks(), self._longest)):
             if index < first:
                 continue
-            try:
-                yield self._row(index, number, _bounded(line))
-            except (BadRow, rawjson.InvalidJson) as bad:
-                message = f"{self._name}, line {number}: {bad}"
-                source = {"row": index, "line": number}
-                cls = bad.cls if isinstance(bad, BadRow) else INVALID
-                yield Row(index, str(number), source, error=(cls, message))
+            yield self._made(index, number, line)
 
+    def _made(self, index: int, number: int, line: bytes) -> Row:
+        where = f"{self._name}, line {number}"
+        try:
+            return self._row(index, number, self._bounded(line))
+        except BadRow as bad:
+            error = bad.cls, f"{where}: {bad}"
+        except rawjson.InvalidJson as bad:
+            error = INVALID, f"{where}: {bad}"
+        except Exception as surprise:  # noqa: BLE001  whatever it is, it is this row's
+            error = unexpected(surprise, where)
+        return Row(index, str(number), {"row": index, "line": number}, error=error)
+
+    def _bounded(self, line: bytes) -> bytes:
+        if len(line) > self._longest:
+            raise BadRow(INVALID, f"longer than {self._longest} bytes")
+        return line
+
+    @abstractmethod
     def _row(self, index: int, number: int, line: bytes) -> Row:
-        raise NotImplementedError
+        """What a line becomes. Raises BadRow, rawjson.InvalidJson."""
 
     def _blocks(self) -> Iterator[bytes]:
         """In UTF-8. What could not be decoded stays no UTF-8."""
@@ -85,9 +109,9 @@ class JsonlReader(_LineReader):
 class ChatImagesReader(_LineReader):
     """Lines of `id`, `input_prompt` and `images`; or of any fields, of which the prompt is made."""
 
-    def __init__(self, spec: SourceSpec) -> None:
-        """Raises InputError for a template that is none."""
-        super().__init__(spec)
+    def __init__(self, spec: SourceSpec, longest: int = MAX_LINE) -> None:
+        """Raises InputError, also for a template that is none."""
+        super().__init__(spec, longest)
         self._id = spec.id_column or "id"
         self._images = spec.image_columns or [IMAGES]
         self._prompt = compiled(spec.prompt or "{" + PROMPT + "}", "prompt")
@@ -126,12 +150,6 @@ class ChatImagesReader(_LineReader):
         except BadRow as bad:
             return Row(index, custom_id, source, error=(bad.cls, f"{self._name}, line {number}: {bad}"))
         return Row(index, custom_id, source, messages=messages)
-
-
-def _bounded(line: bytes) -> bytes:
-    if len(line) > MAX_LINE:
-        raise BadRow(INVALID, f"longer than {MAX_LINE} bytes")
-    return line
 
 
 def no_lines(path: str) -> InputError:

@@ -10,16 +10,19 @@ from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
 from batch_inferd.backends import rawjson
 from batch_inferd.sources import files
+from batch_inferd.sources.bytelines import MAX_LINE
 from batch_inferd.sources.jsonl import PROMPT, no_lines
 from batch_inferd.sources.s3access import S3Access
 from batch_inferd.sources.spec import KINDS, Source, SourceSpec
 from batch_inferd.sources.stream import Reader, Stream
 
+_TABLES = ("csv", "tsv")
 _KIND_OF_SUFFIX = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
     ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
 _IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+_SHOWN = 20  # tables that an error lists
 _BOOKS = (
     (b"PK\x03\x04", Text("a zip archive or an Excel workbook")),
     (b"\xd0\xcf\x11\xe0", Text("an Excel workbook (.xls)")),
@@ -29,6 +32,7 @@ _BOOKS = (
 def detect(path: str, wanted: SourceSpec | None = None) -> SourceSpec:
     """What the file, folder or prefix at `path` is, by its suffix and head; the rest is as `wanted` has it.
 
+    A folder in which one CSV or TSV file lies stands for that table, whose images are relative to the folder.
     `path` is absolute, or `s3://…`. A kind in `wanted` other than "" is not doubted, but its compression
     is looked at. Lists of topics are the caller's business. Asks no network. Raises InputError.
     """
@@ -40,17 +44,20 @@ def detect(path: str, wanted: SourceSpec | None = None) -> SourceSpec:
         )
     kind, compression = wanted.kind, ""
     if path.startswith("s3://"):
-        kind = _on_s3(path, kind)
-    elif not kind:
+        return msgspec.structs.replace(wanted, kind=_on_s3(path, kind), path=path, compression="")
+    if kind in ("", *_TABLES) and os.path.isdir(path):
+        path = _table_in(path) or path
+    if not kind:
         kind, compression = _look(path, wanted)
     elif kind != "folder":
         compression = files.compression_of(path)
     return msgspec.structs.replace(wanted, kind=kind, path=path, compression=compression)
 
 
-def open_source(spec: SourceSpec, s3: S3Access | None = None) -> Source:
+def open_source(spec: SourceSpec, s3: S3Access | None = None, longest: int = MAX_LINE) -> Source:
     """The source of a spec. Reads the head of a table, and asks no network.
 
+    A line of JSON Lines with more than `longest` bytes is an error, and not held in memory as a whole.
     Raises InputError: missing file or extra, a template or column that does not fit, an empty range.
     """
     if (
@@ -65,10 +72,10 @@ def open_source(spec: SourceSpec, s3: S3Access | None = None) -> Source:
             ),
             hints=(Text("the first row is 0, the end row is not taken any more, iterations are 1 or more"),),
         )
-    return Stream(spec, _reader(spec, s3))
+    return Stream(spec, _reader(spec, s3, longest))
 
 
-def _reader(spec: SourceSpec, s3: S3Access | None) -> Reader:
+def _reader(spec: SourceSpec, s3: S3Access | None, longest: int) -> Reader:
     """The modules are imported where they are needed: some bring large libraries."""
     if spec.kind in ("csv", "tsv"):
         from batch_inferd.sources.csvfile import CsvReader  # noqa: PLC0415
@@ -92,7 +99,7 @@ def _reader(spec: SourceSpec, s3: S3Access | None) -> Reader:
         return TopicsReader(spec)
     from batch_inferd.sources.jsonl import ChatImagesReader, JsonlReader  # noqa: PLC0415
 
-    return ChatImagesReader(spec) if spec.kind == "chat_images" else JsonlReader(spec)
+    return (ChatImagesReader if spec.kind == "chat_images" else JsonlReader)(spec, longest)
 
 
 def _on_s3(path: str, kind: str) -> str:
@@ -102,6 +109,32 @@ def _on_s3(path: str, kind: str) -> str:
             hints=(Text("fetch the file first, and give its path"),),
         )
     return "s3"
+
+
+def _table_in(folder: str) -> str | None:
+    """The path of the only CSV or TSV file in a folder, None without any. Raises InputError for several."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entry.name for entry in entries if _is_table(entry.name) and entry.is_file())
+    except OSError as error:
+        raise files.unreadable(folder, error) from error
+    if len(found) > 1:
+        shown = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        raise InputError(
+            Text(
+                "{n} tables lie in the folder {path}: {names}",
+                {"n": len(found), "path": folder, "names": shown},
+            ),
+            hints=(
+                Text("name the one that is meant: {path}", {"path": os.path.join(folder, found[0])}),
+                Text("or set input.format: folder, if the images of the folder are meant"),
+            ),
+        )
+    return os.path.join(folder, found[0]) if found else None
+
+
+def _is_table(name: str) -> bool:
+    return not name.startswith(".") and _KIND_OF_SUFFIX.get(files.split_suffix(name)[0]) in _TABLES
 
 
 def _look(path: str, wanted: SourceSpec) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Parquet, a few hundred rows at a time, by pyarrow (the extra `parquet`)."""
+"""Parquet, at most a few hundred rows and a few MiB at a time, by pyarrow (the extra `parquet`)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
 from batch_inferd.sources.files import pin_file
-from batch_inferd.sources.row import dumps
+from batch_inferd.sources.row import Row, dumps, unexpected
 from batch_inferd.sources.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batch_inferd.sources.row import Row
     from batch_inferd.sources.spec import SourceSpec
     from batch_inferd.sources.stream import Place
 
 BATCH_ROWS = 256
+BATCH_BYTES = 8 * 2**20  # that are decoded at once, unless a single row has more
 _BUFFER = 256 * 1024  # bytes of a column that are read ahead
 _MEDIA = (
     (b"\x89PNG", "image/png"),
@@ -60,11 +60,11 @@ class ParquetReader:
             if not groups:
                 return
             try:
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, use_threads=False):
+                for batch in file.iter_batches(_at_once(file.metadata), row_groups=groups, use_threads=False):
                     if index + batch.num_rows <= first:
                         index += batch.num_rows
                         continue
-                    for cells in batch.to_pylist():
+                    for cells in _rows(batch):
                         if index >= first:
                             yield self._row(index, cells)
                         index += 1
@@ -72,6 +72,13 @@ class ParquetReader:
                 raise self._broken(error) from error
 
     def _row(self, index: int, cells: dict[str, Any]) -> Row:
+        where = f"{self._name}, row {index}"
+        try:
+            return self._made(index, cells, where)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this row's
+            return Row(index, str(index), {"row": index}, error=unexpected(error, where))
+
+    def _made(self, index: int, cells: dict[str, Any], where: str) -> Row:
         texts = {name: _text(value) for name, value in cells.items()}
         values = dict(texts)
         for name in self._spec.image_columns:
@@ -79,7 +86,7 @@ class ParquetReader:
         key = self._spec.messages_key
         if isinstance(cells.get(key), list):
             values[key] = cells[key]
-        return self._table.row(index, texts, values, where=f"{self._name}, row {index}")
+        return self._table.row(index, texts, values, where=where)
 
     def _open(self) -> Any:
         pin_file(self._spec.path)
@@ -102,6 +109,23 @@ class ParquetReader:
             Text("{name} cannot be read as Parquet: {reason}", {"name": self._name, "reason": reason}),
             hints=(Text("write or fetch the file again"),),
         )
+
+
+def _at_once(metadata: Any) -> int:
+    """How many rows are decoded at once, by the row group whose rows weigh most."""
+    heaviest = 0.0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if group.num_rows:
+            heaviest = max(heaviest, group.total_byte_size / group.num_rows)
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, heaviest))))
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a batch. Of one that is heavy all the same, each is copied on its own."""
+    each = batch.num_rows if batch.nbytes <= BATCH_BYTES else 1
+    for at in range(0, batch.num_rows, max(1, each)):
+        yield from batch.slice(at, each).to_pylist()
 
 
 def _text(value: Any) -> str:
@@ -134,7 +158,7 @@ def _images(value: Any) -> Any:
         return [_images(item) for item in value]
     if isinstance(value, dict):
         return _images(value.get("bytes") or value.get("path"))
-    if isinstance(value, bytes):
+    if isinstance(value, bytes) and value:
         media = next((name for magic, name in _MEDIA if value.startswith(magic)), "application/octet-stream")
         return f"data:{media};base64,{base64.b64encode(value).decode()}"
-    return value
+    return None if value == b"" else value

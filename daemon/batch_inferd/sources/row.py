@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,6 +12,8 @@ from batch_inferd.backends import rawjson
 
 INVALID = "invalid_input"
 IMAGE_MISSING = "image_missing"
+
+_log = logging.getLogger(__name__)
 
 
 class BadRow(Exception):  # noqa: N818  said of the row
@@ -39,6 +42,17 @@ class Row(NamedTuple):
     messages: list[dict[str, Any]] | None = None
     members: bytes | None = None
     error: tuple[str, str] | None = None
+
+
+def unexpected(error: Exception, where: str) -> tuple[str, str]:
+    """The error of a row that raised what nobody thought of: it ends that row, and the log says more.
+
+    A lack of memory is raised again.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    _log.error("unexpected trouble with a row: %s", where, exc_info=error)
+    return INVALID, f"{where}: it cannot be made a request: {type(error).__name__}"
 
 
 def canonical(row: Row, key: str, iteration: int | None) -> bytes:

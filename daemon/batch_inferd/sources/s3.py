@@ -7,6 +7,7 @@ key: S3 allows `a//b.png` and `50%.png`. So no extra is needed.
 from __future__ import annotations
 
 import random
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "S3Access", "S3Denied", "S3Error", "S3Missing", "S3TooLarge", "S3Unreachable",
-    "access_from", "list_objects", "parse_reference", "read_object", "reference", "split_url",
+    "access_from", "is_bucket", "list_objects", "parse_reference", "read_object", "reference", "split_url",
 ]  # fmt: skip
 
 ATTEMPTS = 6
 FIRST_WAIT_S = 0.2  # then twice as long each time: about six seconds in all
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")  # as all services and all of their times have them
 
 _T = TypeVar("_T")
 
@@ -33,6 +35,11 @@ def split_url(url: str) -> tuple[str, str]:
     """Bucket and key of `s3://bucket/key` as a person writes it: nothing in it is an escape."""
     bucket, _, key = url[len("s3://") :].partition("/")
     return bucket, key
+
+
+def is_bucket(name: str) -> bool:
+    """Whether it may be the name of a bucket. Nothing else goes into an address, be it into the host."""
+    return _BUCKET.fullmatch(name) is not None
 
 
 def reference(bucket: str, key: str) -> str:
@@ -62,9 +69,11 @@ def list_objects(
         for key, size in page.objects:
             if key > start_after:  # some services do not know start-after
                 yield key, size
-        token = page.token
-        if token is None:
+        if page.token is None:
             return
+        if page.token == token:
+            raise S3Error(f"s3://{bucket}/{prefix}: the service repeats a page of the listing")
+        token = page.token
 
 
 def read_object(access: S3Access, bucket: str, key: str, max_bytes: int) -> bytes:

@@ -16,7 +16,9 @@ from xml.etree import ElementTree as ET  # expat bounds what entities expand to
 import httpx
 
 from batch_infer.version import __version__
+from batch_inferd.sources.s3 import is_bucket
 from batch_inferd.sources.s3errors import S3Denied, S3Error, S3Missing, S3TooLarge, S3Unreachable
+from batch_inferd.sources.text import unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +78,7 @@ def list_page(access: S3Access, bucket: str, prefix: str, start_after: str, toke
 
 def get_object(access: S3Access, bucket: str, key: str, max_bytes: int) -> bytes:
     """An object's content. Raises as `read_object`, without trying again."""
-    return _request(access, bucket, key, {}, max_bytes, f"s3://{bucket}/{key}")
+    return _request(access, bucket, key, {}, max_bytes, unmarked(f"s3://{bucket}/{key}"))
 
 
 def _text(item: ET.Element, name: str) -> str | None:
@@ -89,8 +91,8 @@ def _request(
     at = (access.endpoint, bucket)
     region = _regions.get(at) or access.region or _DEFAULT_REGION
     for last in (False, True):
-        url = _url(access.endpoint, bucket, key, region, query)
         try:
+            url = _url(access.endpoint, bucket, key, region, query)
             with _client(access.proxy).stream("GET", url, headers=_signed(access, url, region)) as reply:
                 if reply.status_code == 200:
                     return _body(reply, max_bytes, where)
@@ -102,8 +104,8 @@ def _request(
                 raise _refused(reply.status_code, words, where, access)
         except (httpx.TransportError, ssl.SSLError) as error:
             raise S3Unreachable(f"{where}: {str(error) or type(error).__name__}") from error
-        except httpx.InvalidURL as error:
-            raise S3Error(f"{where}: {error}") from error
+        except (httpx.InvalidURL, ValueError) as error:  # of the host's name too, when it is looked up
+            raise S3Error(f"{where}: {getattr(error, 'reason', error)}") from error
     raise AssertionError("the second pass ends")
 
 
@@ -142,6 +144,9 @@ def _refused(status: int, body: bytes, where: str, access: S3Access) -> S3Error:
 
 
 def _url(endpoint: str | None, bucket: str, key: str, region: str, query: Mapping[str, str]) -> str:
+    """The address. Raises S3Error for a bucket that is none: what it says may be part of the host's name."""
+    if not is_bucket(bucket):
+        raise S3Error(f'"{unmarked(bucket[:200])}" is no name of a bucket')
     path = "/" + quote(key, safe="/")
     if endpoint is None:
         end = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

@@ -73,3 +73,6 @@ class Source(Protocol):
 
         Raises InputError for what ends the source (a truncated archive), OSError for a failing disk.
         """
+
+    def passed(self, last: bytes) -> int:
+        """How many records were emitted up to the line `last`, with it, whoever kept them."""

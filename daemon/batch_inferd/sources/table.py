@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batch_infer.protocol.errors import InputError
 from batch_infer.protocol.text import Text
 from batch_inferd.sources.refs import References
-from batch_inferd.sources.row import IMAGE_MISSING, INVALID, BadRow, Row, conversation
+from batch_inferd.sources.row import IMAGE_MISSING, INVALID, BadRow, Row, conversation, unexpected
 from batch_inferd.sources.template import Template, unknown_column
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Table:
         source = {"row": index, "columns": texts}
         custom_id = str(index)
         try:
-            _check_filled(texts)
+            _check_filled(values or texts)
             custom_id = self._custom_id(texts, custom_id)
             if self._prompt is None:
                 messages = self._conversation((values or texts)[self._key])
@@ -91,6 +91,8 @@ class Table:
                 messages = conversation(system, self._prompt.render(texts), self._references(values or texts))
         except BadRow as bad:
             return Row(index, custom_id, source, error=(bad.cls, f"{where}: {bad}"))
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this row's
+            return Row(index, custom_id, source, error=unexpected(error, where))
         return Row(index, custom_id, source, messages=messages)
 
     def _custom_id(self, texts: Mapping[str, str], fallback: str) -> str:
@@ -121,6 +123,6 @@ class Table:
         return found
 
 
-def _check_filled(texts: Mapping[str, str]) -> None:
-    if not any(text.strip() for text in texts.values()):
+def _check_filled(cells: Mapping[str, Any]) -> None:
+    if not any(cell.strip() if isinstance(cell, str) else cell for cell in cells.values()):
         raise BadRow(INVALID, "all its cells are empty")

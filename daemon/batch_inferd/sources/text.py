@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WINDOW = 1024 * 1024
 PIECE = 256 * 1024
+_ZEROS = 8  # that a text may have in its head, or one in a hundred bytes: broken cells, but still a text
 
 _MARK = "batch_infer_mark"
 _MARKED = re.compile("[\ud800-\udfff]")
@@ -136,10 +137,21 @@ def _by_head(first: bytes, name: str) -> str | None:
         return "utf-16-le"
     if sample[0::2].count(0) > 0.9 * zeros and zeros > len(sample) // 8:
         return "utf-16-be"
+    if zeros <= max(_ZEROS, len(sample) // 100) and _is_utf8(sample):
+        return None
     raise InputError(
         Text("{name} is not text: it holds zero bytes", {"name": name}),
         hints=(Text("save it as UTF-8; a spreadsheet: save it as CSV UTF-8"),),
     )
+
+
+def _is_utf8(sample: bytes) -> bool:
+    """Whether it is, but for an end that is cut. UTF-16 without a BOM, and few letters, is not."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _window(data: bytes, blocks: Iterator[bytes]) -> tuple[bytes, bool]:

@@ -118,6 +118,18 @@ class SubmissionStore:
 
         return await self._db.read(work)
 
+    async def charged(self) -> int:
+        """What all that are closed have cost, in nano units, as far as they had a budget."""
+
+        def work(db: sqlite3.Connection) -> int:
+            query = (
+                "SELECT coalesce(sum(json_extract(detail, '$.charged')), 0) FROM submissions "  # noqa: S608
+                f"WHERE state IN {CLOSED}"
+            )
+            return int(db.execute(query).fetchone()[0])
+
+        return await self._db.read(work)
+
     async def refusals(self, family: int) -> int:
         """How many submissions of a family (halves of halves of one) were refused."""
 

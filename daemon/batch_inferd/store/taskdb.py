@@ -324,16 +324,16 @@ class TaskDB:
         return int(await self.write(work))
 
     async def reopen_some(
-        self, round_number: int, chunks: Sequence[tuple[int, int, int]], **facts: Any
+        self, round_number: int, chunks: Sequence[tuple[int, int, int, int]], **facts: Any
     ) -> None:
-        """`-retry` of some records: (chunk, errors, missing), of which the last two stay as they are."""
+        """`-retry` of some records: (chunk, answered, errors, missing), which stay as they are."""
 
         def work(db: sqlite3.Connection) -> None:
             query = (
-                "UPDATE chunks SET state = 'ready', error = ?, missing = ?, since = NULL, path = '', "
-                "opened = ? WHERE n = ?"
+                "UPDATE chunks SET state = 'ready', answered = ?, error = ?, missing = ?, since = NULL, "
+                "path = '', opened = ? WHERE n = ?"
             )
-            db.executemany(query, ((errors, missing, round_number, n) for n, errors, missing in chunks))
+            db.executemany(query, ((*stay, round_number, n) for n, *stay in chunks))
             set_facts_in(db, {**facts, "round": round_number})
 
         await self.write(work)

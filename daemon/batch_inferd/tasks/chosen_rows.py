@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from batch_infer.protocol.errors import InputError
+from batch_infer.protocol.regular import open_regular
 from batch_infer.protocol.text import Text
 from batch_inferd.backends.body import custom_id_of
 from batch_inferd.journal.names import chunk_name
 from batch_inferd.lines import BOM, find_lines, read_range
-from batch_inferd.seams.files import check_regular
 
 if TYPE_CHECKING:
     from batch_inferd.seams.files import Directory
@@ -56,8 +56,7 @@ def read_rows(path: str) -> ChosenRows:
     ids: set[str] = set()
     values = {"path": path, "most": f"{MOST:,}"}
     try:
-        check_regular(path)
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             while line := file.readline(_ENTRY_BYTES):
                 if len(line) == _ENTRY_BYTES or len(numbers) + len(ids) >= MOST:
                     raise InputError(
@@ -79,7 +78,7 @@ def read_rows(path: str) -> ChosenRows:
 def _unquoted(entry: str) -> str:
     try:
         value = json.loads(entry)
-    except ValueError:
+    except (ValueError, RecursionError):
         return entry
     return value if isinstance(value, str) else entry
 

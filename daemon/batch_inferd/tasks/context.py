@@ -31,3 +31,4 @@ class Context:
     dispatcher: Dispatcher
     upstreams: Upstreams
     prices: PriceBook = field(default_factory=PriceBook)
+    merging: set[str] = field(default_factory=set)  # uuids of tasks that merge while they run

@@ -9,7 +9,7 @@ import msgspec
 
 from batch_infer.protocol.text import Text
 from batch_inferd.intake.analysis import about
-from batch_inferd.intake.choose import choose, from_config
+from batch_inferd.intake.choose import choose, found_note, from_config
 from batch_inferd.intake.source import Pin, pin
 from batch_inferd.intake.spool import unreadable
 from batch_inferd.sources.done import done_ids
@@ -87,9 +87,9 @@ def enter(path: str, stdin: str | None, resolved: Resolved, sent: Submission) ->
     if spec is None:
         piped = (path, SPOOL) if stdin is not None else None
         return entry._replace(pin=pin(path), piped=piped)
-    notes: tuple[Text, ...] = ()
+    notes = () if stdin is not None else found_note(path, spec)
     try:
-        source = open_source(spec, s3)
+        source = open_source(spec, s3, config.input.max_line_bytes)
         pinned = source.pin()
         count = source.count()
         entry = entry._replace(about=about(spec.kind, count, source.columns))
@@ -99,7 +99,7 @@ def enter(path: str, stdin: str | None, resolved: Resolved, sent: Submission) ->
         if done is not None:
             ids, said = done_ids(done)
             warnings += tuple(said)
-            notes = (Text("{n} records are left out: {path} answers them", {"n": len(ids), "path": done}),)
+            notes += (Text("{n} records are left out: {path} answers them", {"n": len(ids), "path": done}),)
     except OSError as error:
         raise unreadable(error) from error
     if stdin is None:

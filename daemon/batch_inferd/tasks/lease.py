@@ -20,4 +20,5 @@ class Lease:
         self.seat = seat
         self.unstarted = row.records - row.answered - row.error - row.missing
         self.fresh = False  # the chunk has no journals: it is the first lease of it
+        self.unbounded = False  # its calls may cost what they do: it was granted under a plan without budget
         self.asked_to_end = ""  # the mode that the worker was told: "drain", then perhaps "abort"

@@ -79,7 +79,7 @@ class TaskMoney:
         price = self.price
         if price is None:
             return None
-        return cost_json(self.used, price, self._forecast(price))
+        return cost_json(self.used, price, self._forecast(price), self._task.budget.to_json())
 
     def of_chunk(self, row: ChunkRow, live: Mapping[str, int]) -> float | None:
         """What a chunk has cost; `live` are the newest counters of its lease."""

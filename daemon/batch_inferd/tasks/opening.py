@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import asdict
 
 from batch_infer.protocol.errors import BatchInferError
@@ -52,6 +53,7 @@ async def load(context: Context, name: str) -> Task:
         await task.supply.reset()
         if task.batch is not None:
             await task.batch.count()
+        await task.budget.load()
         open_log(task)
     except BaseException:
         if db is not None:
@@ -169,6 +171,7 @@ async def ensure_plan(task: Task) -> bool:
         resolved = restore(task.config, credential, test_base_url=service)
         s3 = await asyncio.to_thread(storage.load, task.context.credentials, task.facts.get("s3"))
         resolved = replace(resolved, s3=s3, from_source=task.spooling.origin is not None)
+        set_plan(task, resolved)
     except TestServiceUnavailable as error:
         await _hold(task, Reason("service", error.text))  # the registry tries again
         return False
@@ -177,7 +180,6 @@ async def ensure_plan(task: Task) -> bool:
         text = error.text if isinstance(error, BatchInferError) else Text("{error}", {"error": detail})
         await _hold(task, Reason("config", text))
         return False
-    set_plan(task, resolved)
     return True
 
 
@@ -188,13 +190,17 @@ async def _hold(task: Task, reason: Reason) -> None:
 
 
 def set_plan(task: Task, resolved: Resolved) -> None:
-    """Build the plan that workers get, under the task's newest plan version."""
+    """Build the plan that workers get, under the task's newest plan version.
+
+    Raises ConfigError: the task has a budget, and no price is known.
+    """
+    terms = task.budget.terms()
     credential = resolved.credential
     for secret in (credential.password, credential.proxy, *credential.headers.values()):
         if secret and secret != PLACEHOLDER:
             register_secret(secret)
     task.resolved = resolved
-    task.plan = build_plan(
+    plan = build_plan(
         resolved,
         task_uuid=task.uuid,
         version=int(task.facts.get("plan_version", 1)),
@@ -202,6 +208,7 @@ def set_plan(task: Task, resolved: Resolved) -> None:
         batch_id=str(task.facts["batch_id"]),
         title=task.id,
     )
+    task.plan = msgspec.structs.replace(plan, budget=terms)
 
 
 async def follow_test_service(task: Task, service: str) -> None:

@@ -1,20 +1,23 @@
 """`-retry` of some records only: those that are left out keep their end, in a journal of the new round.
 
-A record counts as ended in a round if it has a terminal record of that round. So what is not tried again
-gets a copy of its error or missing record there, and nothing else has to know of the choice. The copies are
-written beside the journals first, the round is committed with their token, and then they are renamed into
-place: after a crash `finish_carrying` does the rest.
+A record counts as ended in a round if it has a terminal record of that round, or an answer. So what is not
+tried again gets a copy of its error or missing record there, and an answer that is asked for again is taken
+back; nothing else has to know of the choice. Both are written beside the journals first, the round is
+committed with their token, and then they are renamed into place: after a crash `finish_carrying` does the
+rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_inferd.journal.format import encode_error, encode_missing
-from batch_inferd.journal.names import chunk_journals, journal_name
-from batch_inferd.merge.index import ERROR, MISSING, Journals, Terminals
+from batch_inferd.journal.format import encode_error, encode_missing, encode_taken_back
+from batch_inferd.journal.names import BACK, chunk_journals, journal_name
+from batch_inferd.merge.index import ANSWER, ERROR, MISSING, Journals, Terminals
 from batch_inferd.merge.tally import Problems, Tally
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import Directory, sync, write_all
@@ -23,69 +26,108 @@ from batch_inferd.tasks.chosen_rows import ChosenRows, RowReader
 from batch_inferd.tasks.threads import in_thread
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from batch_inferd.store.taskdb import ChunkRow
     from batch_inferd.tasks.task import Task
 
-KINDS = {"failed": ERROR, "missing": MISSING}
-FACT = "carried"  # the token of copies that may not be in their places yet
+INVALID = "invalid"
+KINDS = {"failed": ERROR, "missing": MISSING, INVALID: ANSWER}
+FACT = "carried"  # the token of journals that may not be in their places yet
 _NEXT = ".next"
 _PAGE = 256
 _Range = tuple[int, int]
 
 
 class Choice(NamedTuple):
-    """Which records that have no answer are tried again. None: both kinds, all rows, all chunks."""
+    """Which records are tried again. None: both kinds without an answer, all rows, all chunks.
 
-    kind: int | None = None  # ERROR or MISSING
+    With kind ANSWER, `wrong` says of an answer's line for the outputs what is wrong with it, in a word;
+    None: nothing, and the answer stays.
+    """
+
+    kind: int | None = None  # ERROR, MISSING or ANSWER
     rows: ChosenRows | None = None
     chunks: list[_Range] | None = None  # first and last, inclusive
+    wrong: Callable[[bytes], str | None] = lambda _: None
 
-    def has_chunk(self, number: int) -> bool:
-        """Whether a chunk is among those that are meant."""
-        return self.chunks is None or any(first <= number <= last for first, last in self.chunks)
+    def may_choose(self, row: ChunkRow) -> bool:
+        """Whether a chunk is among those that are meant, and has such records."""
+        if self.chunks is not None and not any(first <= row.n <= last for first, last in self.chunks):
+            return False
+        return bool(row.answered if self.kind == ANSWER else row.error + row.missing)
+
+
+class Retried(NamedTuple):
+    """What was opened for another round; `wrong` counts the answers taken back, by what was wrong."""
+
+    records: int
+    wrong: Counter[str]
 
 
 class Reopened(NamedTuple):
-    """A chunk with chosen records: how many those are, and what of it stays as it is."""
+    """A chunk with chosen records: what is wrong with each of them, and what of it stays as it is.
+
+    "" is wrong with a record that has no answer.
+    """
 
     chunk: int
-    records: int
+    wrong: Counter[str]
+    answered: int
     errors: int
     missing: int
 
 
-async def retry_chosen(task: Task, choice: Choice, looked: Callable[[int], None]) -> int:
-    """Open the chosen records for another round; how many they are. `looked` is called with chunks.
+async def retry_chosen(
+    task: Task, choice: Choice, looked: Callable[[int], None], stop: threading.Event | None = None
+) -> Retried:
+    """Open the chosen records for another round.
 
-    Raises OSError, sqlite3.Error, and what `looked` raises: then nothing was opened.
+    `looked` is called with numbers of chunks, in a thread; `stop` is set when nobody waits any more, and
+    makes `looked` raise. Raises OSError, sqlite3.Error, and what `looked` and the choice raise: then nothing
+    was opened.
     """
     await finish_carrying(task)
     token = uuid.uuid4().hex[:12]
     await in_thread(lambda: _discard(task.directory))
+    try:
+        opened = await _look_through(task, choice, token, looked, stop)
+    except Exception:
+        with contextlib.suppress(OSError):  # what is left would keep a full disk full
+            await in_thread(lambda: _discard(task.directory))
+        raise
+    wrong = sum((one.wrong for one in opened), Counter[str]())
+    records = wrong.total()
+    if not records:
+        return Retried(0, wrong)
+    failpoint("retry.carried_beside")
+    left = [(one.chunk, one.answered, one.errors, one.missing) for one in opened]
+    await task.db.reopen_some(task.round + 1, left, **states.AGAIN, **{FACT: token})
+    failpoint("retry.committed")
+    task.facts |= {"round": task.round + 1, FACT: token}
+    task.log(20, f"round {task.round}: {records} chosen records are tried again")
+    del wrong[""]
+    if wrong:
+        task.log(20, f"answers that were taken back, by what was wrong with them: {dict(wrong)}")
+    await task.reopened()  # its driver puts the journals in their places before anything reads them
+    return Retried(records, wrong)
+
+
+async def _look_through(
+    task: Task, choice: Choice, token: str, looked: Callable[[int], None], stop: threading.Event | None
+) -> list[Reopened]:
+    """Prepare all chunks with chosen records."""
     opened: list[Reopened] = []
     after = 0
     while rows := await task.db.page(after, _PAGE):
         after = rows[-1].n
-        wanted = [row for row in rows if row.error + row.missing and choice.has_chunk(row.n)]
-        opened += await in_thread(lambda wanted=wanted: _prepare(task, wanted, choice, token))  # type: ignore[misc]
-        looked(len(rows))
-    records = sum(one.records for one in opened)
-    if not records:
-        return 0
-    left = [(one.chunk, one.errors, one.missing) for one in opened]
-    await task.db.reopen_some(task.round + 1, left, **states.AGAIN, **{FACT: token})
-    failpoint("retry.committed")
-    task.facts |= {"round": task.round + 1, FACT: token}
-    await finish_carrying(task)
-    task.log(20, f"round {task.round}: {records} chosen records are tried again")
-    await task.reopened()
-    return records
+        opened += await in_thread(lambda rows=rows: _prepare(task, rows, choice, token, looked), stop)  # type: ignore[misc]
+    return opened
 
 
 async def finish_carrying(task: Task) -> None:
-    """Put the copies of a committed round into their places, unless they are there.
+    """Put the journals of a committed round into their places, unless they are there.
 
     Raises OSError, sqlite3.Error.
     """
@@ -96,44 +138,77 @@ async def finish_carrying(task: Task) -> None:
         task.facts[FACT] = None
 
 
-def _prepare(task: Task, rows: list[ChunkRow], choice: Choice, token: str) -> list[Reopened]:
-    found = (_prepare_chunk(task, row, choice, token) for row in rows)
-    return [one for one in found if one is not None]
+def _prepare(
+    task: Task, rows: list[ChunkRow], choice: Choice, token: str, looked: Callable[[int], None]
+) -> list[Reopened]:
+    found = []
+    for row in rows:
+        looked(1)
+        one = _prepare_chunk(task, row, choice, token) if choice.may_choose(row) else None
+        if one is not None:
+            found.append(one)
+    return found
 
 
 def _prepare_chunk(task: Task, row: ChunkRow, choice: Choice, token: str) -> Reopened | None:
-    """Write the copies of what stays; None where no record of the chunk is chosen."""
-    directory = task.directory
+    """Write what the new round begins with; None where no record of the chunk is chosen."""
+    directory, now = task.directory, task.context.clock.now()
     journals = Journals(directory, chunk_journals(directory, row.n))
     try:
         terminals = Terminals(row.n, row.first_line, row.lines, Tally(), Problems())
         terminals.read(journals)
-        unanswered = [at for at, kind in enumerate(terminals.kind) if kind in (ERROR, MISSING)]
-        chosen = {at for at in unanswered if choice.kind in (None, terminals.kind[at])}
-        if choice.rows is not None and chosen:
-            with RowReader(directory, row) as reader:
-                chosen = {at for at in sorted(chosen) if choice.rows.has(*reader.names(at))}
+        chosen = _chosen(directory, row, choice, terminals, journals)
         if not chosen:
             return None
-        stay = [at for at in unanswered if at not in chosen]
-        errors = sum(terminals.kind[at] == ERROR for at in stay)
+        back = [at for at in chosen if terminals.kind[at] == ANSWER]
+        stay = [at for at, kind in enumerate(terminals.kind) if kind in (ERROR, MISSING) and at not in chosen]
+        if back:
+            lines = (encode_taken_back(line=row.first_line + at, round=task.round + 1, t=now) for at in back)
+            _write(directory, journal_name(row.n, BACK + token) + _NEXT, b"".join(lines))
         if stay:
-            lines = (_copy(task, row, terminals, journals, at) for at in stay)
+            lines = (_copy(task.round + 1, now, row, terminals, journals, at) for at in stay)
             _write(directory, journal_name(row.n, token) + _NEXT, b"".join(lines))
     finally:
         journals.close()
-    return Reopened(row.n, len(chosen), errors, len(stay) - errors)
+    errors = sum(terminals.kind[at] == ERROR for at in stay)
+    answered = terminals.kind.count(ANSWER) - len(back)
+    return Reopened(row.n, Counter(chosen.values()), answered, errors, len(stay) - errors)
 
 
-def _copy(task: Task, row: ChunkRow, terminals: Terminals, journals: Journals, at: int) -> bytes:
+def _chosen(
+    directory: Directory, row: ChunkRow, choice: Choice, terminals: Terminals, journals: Journals
+) -> dict[int, str]:
+    """Index in the chunk of each chosen record, and what is wrong with its answer, "" without one."""
+    if choice.kind == ANSWER:
+        found = {
+            at: what
+            for at, kind in enumerate(terminals.kind)
+            if kind == ANSWER and (what := choice.wrong(_rec(terminals, journals, at)))
+        }
+    else:
+        kinds = (ERROR, MISSING) if choice.kind is None else (choice.kind,)
+        found = {at: "" for at, kind in enumerate(terminals.kind) if kind in kinds}
+    if choice.rows is not None and found:
+        with RowReader(directory, row) as reader:
+            found = {at: what for at, what in found.items() if choice.rows.has(*reader.names(at))}
+    return found
+
+
+def _copy(
+    round_number: int, now: float, row: ChunkRow, terminals: Terminals, journals: Journals, at: int
+) -> bytes:
     """The end of a line once more, in the next round; its tries are counted where it ended first."""
-    line, now = row.first_line + at, task.context.clock.now()
+    line = row.first_line + at
     if terminals.kind[at] == MISSING:
-        return encode_missing(line=line, round=task.round + 1, attempt=0, t=now)
-    rec = journals.read(terminals.journal[at], terminals.rec_offset[at], terminals.rec_length[at])
+        return encode_missing(line=line, round=round_number, attempt=0, t=now)
+    rec = _rec(terminals, journals, at)
     return encode_error(
-        line=line, round=task.round + 1, attempt=0, t=now, failure=terminals.failure(at), rec=rec
+        line=line, round=round_number, attempt=0, t=now, failure=terminals.failure(at), rec=rec
     )
+
+
+def _rec(terminals: Terminals, journals: Journals, at: int) -> bytes:
+    return journals.read(terminals.journal[at], terminals.rec_offset[at], terminals.rec_length[at])
 
 
 def _write(directory: Directory, name: str, data: bytes) -> None:
@@ -160,9 +235,11 @@ def _discard(directory: Directory) -> None:
 
 
 def _put_in_place(directory: Directory, token: str) -> None:
-    names = _waiting(directory, f".{token}.jsonl{_NEXT}")
-    for name in names:
+    end = f"{token}.jsonl"
+    for name in _waiting(directory, end + _NEXT):
         directory.rename(name, name.removesuffix(_NEXT))
         failpoint("retry.carried_one")
-    for folder in {name.partition("/")[0] for name in names}:
+    # All of them: what was renamed before a crash may not be on the disk yet.
+    for folder in {name.partition("/")[0] for name in _waiting(directory, end)}:
         directory.sync(folder)
+    failpoint("retry.carried_all")

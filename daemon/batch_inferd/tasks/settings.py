@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch_infer.protocol.errors import ConfigError
 from batch_infer.protocol.text import Text
-from batch_inferd.config.schema import Execution, Limits, Logging
+from batch_inferd.config.schema import Budget, Execution, Limits, Logging
 from batch_inferd.config.settings import differences, read_settings, with_settings
 from batch_inferd.logs.folder import log_folder
 from batch_inferd.seams.failpoint import failpoint
@@ -35,6 +36,13 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
         root = str(task.context.workspace.root)
         values["log_dir"] = await asyncio.to_thread(log_folder, values["log_dir"], root)
     stored = task.config
+    if "budget" in values and stored["config"].get("budget") is None:
+        raise ConfigError(
+            Text(
+                "the config has no budget; write one, then: batch_infer -resume {id} -config F",
+                {"id": task.id},
+            )
+        )
     # What holds, where the service's own limit took the place of the config's default.
     before = with_settings(stored["config"], {"max_concurrency": stored["max_concurrency"]})
     config = with_settings(before, values)
@@ -57,6 +65,7 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
             execution=msgspec.convert(config["execution"], Execution),
             limits=msgspec.convert(config["limits"], Limits),
             priority=config["priority"],
+            budget=msgspec.convert(config["budget"], Budget | None),
             logging=msgspec.convert(config["logging"], Logging),
         )
         resolved = dataclasses.replace(task.resolved, config=changed, max_concurrency=most)
@@ -65,6 +74,8 @@ async def change(task: Task, given: Mapping[str, str]) -> list[tuple[str, Any, A
         task.log(20, f"{key}: {old} -> {new}")
     if keys & {"log_dir", "log_level"}:
         opening.open_log(task)
+    if "budget" in keys:
+        await task.budget.mended()
     dispatcher = task.context.dispatcher
     if "priority" in keys:
         dispatcher.replan(task)

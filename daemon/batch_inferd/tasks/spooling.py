@@ -1,7 +1,8 @@
 """The first part of `preparing`: what is no plain JSON Lines file is written as one into the task's folder.
 
 The facts of such a task: `source` is what its records are made of (see `Origin`), `spooled` whether they
-are all there. From then on the task's pin is that of the spool.
+are all there; then `skipped` says how many an earlier output answers. From then on the task's pin is that
+of the spool.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class Spooling:
             pin, poured = await in_thread(lambda: self._write(origin, stopped, tell), stop)
         except SpoolStopped:
             return
-        facts: dict[str, Any] = {"pin": pin.to_json(), "spooled": True}
+        facts: dict[str, Any] = {"pin": pin.to_json(), "spooled": True, "skipped": poured.skipped}
+        facts["spooled_records"] = poured.records
         if poured.more:  # what test_lines leaves out was not counted
             left = max(1, (self._total or 0) - poured.records - poured.skipped)
             facts |= {"left_out": left, "left_out_exact": self._total is not None and not origin.done}
@@ -162,7 +164,9 @@ class Spooling:
         if spec.path == STDIN_NAME:
             spec = msgspec.structs.replace(spec, path=str(self._task.directory.path / STDIN))
         resolved = self._task.resolved
-        return open_source(spec, resolved.s3 if resolved is not None else None)
+        if resolved is None:
+            return open_source(spec)
+        return open_source(spec, resolved.s3, resolved.config.input.max_line_bytes)
 
     def _write(self, origin: Origin, stopped: Any, tell: Any) -> tuple[Pin, Poured]:
         task = self._task

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from batch_infer.protocol.text import Text
+from batch_inferd.config import answer_schema
 from batch_inferd.config.load import parse_config
 from batch_inferd.config.permissions import permission_warnings
 from batch_inferd.config.snapshot import identity, snapshot
+from batch_inferd.intake.choose import from_config
 from batch_inferd.intake.source import Pin, count_records, input_warning
 from batch_inferd.lifecycle.filesystem import network_warning
 from batch_inferd.logs.folder import log_folder
+from batch_inferd.money.prices import FACT as PRICE
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.services.resolve import Resolved, resolve, wants_test_service
 from batch_inferd.tasks import entering, folder, opening, states, storage
 from batch_inferd.tasks.entering import Entry
 from batch_inferd.tasks.owner import owner_of
+from batch_inferd.tasks.priced import priced
 from batch_inferd.tasks.spooling import empty_pin
 from batch_inferd.testing.adopt import ensure_running
 
@@ -66,6 +70,7 @@ class Prepared(NamedTuple):
     notes: tuple[Text, ...]
     entry: Entry = Entry()
     s3: str | None = None  # the fingerprint of the keys of object storage
+    price: dict[str, Any] | None = None  # what was looked up for its budget
 
 
 async def prepare(context: Context, sent: Submission, *, task: Task | None = None) -> Prepared:
@@ -82,6 +87,10 @@ async def prepare(context: Context, sent: Submission, *, task: Task | None = Non
         base = os.path.dirname(sent.config_path)
         found = await asyncio.to_thread(log_folder, config.logging.dir, base)
         config = msgspec.structs.replace(config, logging=msgspec.structs.replace(config.logging, dir=found))
+    schema = None
+    if config.output.schema is not None:
+        path = from_config(config.output.schema, os.path.dirname(sent.config_path)) or ""
+        schema = await asyncio.to_thread(answer_schema.read_schema, path)
     warnings: list[Text] = []
     network = await asyncio.to_thread(network_warning, context.workspace.root)
     if network is not None:
@@ -104,6 +113,9 @@ async def prepare(context: Context, sent: Submission, *, task: Task | None = Non
     resolved = replace(resolved, s3=entry.s3, from_source=entry.spooled)
     account = await asyncio.to_thread(opening.save_credential, context, resolved)
     stored = snapshot(resolved, account)
+    if schema is not None:  # its content: what is done to the file later is no matter
+        stored[answer_schema.FACT] = schema
+    price = await priced(context, resolved, stored, task)
     warnings += permission_warnings(config, sent.config_path, None)  # the client looks after its .env
     return Prepared(
         resolved,
@@ -115,6 +127,7 @@ async def prepare(context: Context, sent: Submission, *, task: Task | None = Non
         (*resolved.notes, *entry.notes),
         entry,
         s3,
+        price,
     )
 
 
@@ -144,6 +157,8 @@ async def create(registry: Registry, task_id: str, nonce: str, prepared: Prepare
         "identity": None,
         "batch_id": f"batch_{day}{task_uuid.replace('-', '')[:16]}",
     }
+    if prepared.price is not None:
+        facts[PRICE] = prepared.price
     spool = empty_pin(context.workspace.chunks / task_id)
     if prepared.entry.spooled:
         facts["pin"] = spool.to_json()
@@ -179,8 +194,13 @@ async def mend(task: Task, prepared: Prepared) -> None:
     task.facts["plan_version"] = version  # before anything is awaited: no other plan may have this number
     await asyncio.to_thread(folder.write_config, task.directory, prepared.config)
     failpoint("mend.config_written")
-    await task.db.set_facts(plan_version=version)
+    news = {"plan_version": version} | ({} if prepared.price is None else {PRICE: prepared.price})
+    await task.db.set_facts(**news)
+    task.facts |= news
+    if task.config.get(answer_schema.FACT) != prepared.config.get(answer_schema.FACT):
+        task.log(20, "the schema of the answers was changed")
     task.config = prepared.config
+    await task.budget.mended()  # before anything is sent without a budget
     opening.set_plan(task, prepared.resolved)
     opening.open_log(task)
     task.log(20, "the config was mended")

@@ -18,7 +18,8 @@ def summary(task: Task) -> dict[str, Any]:
     progress, facts = task.progress, task.facts
     counts = progress.counts()
     terminal = counts["output"] + counts["error"] + counts["missing"]
-    expected = progress.expected(
+    known = facts.get("spooled_records")
+    expected = known or progress.expected(
         task.reading.position.offset, task.pin.size, task.input_complete, task.test_lines
     )
     rate = progress.rate() if task.running else 0.0
@@ -45,6 +46,7 @@ def summary(task: Task) -> dict[str, Any]:
         "ended": facts.get("ended"),
         "share": round(min(1.0, share), 4),
         "expected": expected,
+        "expected_exact": task.input_complete or known is not None,
         "input_complete": task.input_complete,
         "left_out": int(facts.get("left_out") or 0),
         "left_out_exact": bool(facts.get("left_out_exact", True)),

@@ -111,6 +111,7 @@ class Supply:
             self._ready_from = 0
             if task.batch is not None:
                 self._set_apart.add(lease.row.n)
+        task.budget.lease_ended()
         if not task.forgotten:
             end = (lease.id, lease.row.n, state, outcome, counts)
             try:

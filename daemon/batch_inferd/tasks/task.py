@@ -18,9 +18,12 @@ from batch_infer.protocol.errors import BatchInferError, InputError
 from batch_infer.protocol.text import Text
 from batch_inferd.batches.run import AHEAD, BatchRun
 from batch_inferd.intake.source import Pin
+from batch_inferd.seams.clock import within
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.store.taskdb import NAME, TaskDB, disk_errno
-from batch_inferd.tasks import cancelled, closing, finish, states
+from batch_inferd.tasks import cancelled, closing, finish, retrying, states
+from batch_inferd.tasks.budget import TaskBudget
+from batch_inferd.tasks.early import EarlyMerge
 from batch_inferd.tasks.folder import room_errno
 from batch_inferd.tasks.money import TaskMoney
 from batch_inferd.tasks.progress import Progress
@@ -69,9 +72,11 @@ class Task:
         self.reading = Reading(self)
         self.progress = Progress()
         self.money = TaskMoney(self)
+        self.budget = TaskBudget(self)
         self.leases: dict[str, Lease] = {}
         self.resolved: Resolved | None = None
         self.plan: RequestPlan | None = None
+        self.early = EarlyMerge(self)
         self.merge_share = 0.0
         self.forgotten = False
         self._wake = asyncio.Event()
@@ -113,6 +118,7 @@ class Task:
             and not self.cancelling
             and not self.forgotten
             and self.plan is not None
+            and not self.facts.get(retrying.FACT)  # its journals are not all in their places
         )
 
     @property
@@ -211,6 +217,8 @@ class Task:
             if by_person and self.rests_for("unsettled") and self.batch is not None:
                 self.batch.allow_unsettled()
             await self.set_state(states.RUNNING if self.progress.records else states.PREPARING, None)
+            if self.budget.used_up and (self.progress.counts()["pending"] or not self.input_complete):
+                await self.pause(self.budget.reason())
         self.start()
 
     async def cancel(self) -> None:
@@ -291,12 +299,14 @@ class Task:
             if job is not None and job is not asyncio.current_task():
                 job.cancel()
                 await asyncio.wait([job])
+        await self.early.give_up()
         if self.batch is not None:
             await self.batch.stop()
         await self.money.stop()
 
     async def close(self) -> None:
         """Give the folder, the database and the log back."""
+        await self.budget.written()
         with contextlib.suppress(sqlite3.Error):
             await self.db.close()
         self.directory.close()
@@ -351,8 +361,7 @@ class Task:
                 await self.pause(Reason(code, error.text))
             except Exception as error:
                 self.context.logs.exception(self.id, "a bug in the task's driver")
-                self.trouble = Reason("bug", Text("internal error: {error}", {"error": repr(error)}))
-                await self.pause(self.trouble)
+                await self.bug(repr(error))
             else:
                 continue
             if self.cancelling:  # it cannot pause: it tries again to end, less and less often
@@ -365,10 +374,13 @@ class Task:
             return False
         await self.supply.save_ended()
         if self.cancelling:
+            await self.early.give_up()
+            await retrying.finish_carrying(self)
             await cancelled.close(self)
             await finish.merge_and_publish(self)
             return False
         if self.state == states.PAUSED:
+            await self.early.give_up()
             if self.batch is not None:
                 await self.batch.stop()
             if self.state != states.PAUSED:
@@ -377,11 +389,15 @@ class Task:
                 await self._wake.wait()
                 return True
             return False
+        if self.facts.get(retrying.FACT):
+            await retrying.finish_carrying(self)
+            self.context.dispatcher.wake()
         if self.spooling.open and self.state == states.PREPARING:
             await self.spooling.run()
             return True
         if self.batch is not None:
             self.batch.start()
+        self.early.look()
         if not self.input_complete and self.supply.fresh < self._ahead():
             await self._cut()
         elif self.input_complete and not self.progress.chunks["ready"] and not self.progress.chunks["leased"]:
@@ -410,13 +426,7 @@ class Task:
         """Wait `seconds` of the clock, or until woken; with `anew`, earlier wakes do not count."""
         if anew:
             self._wake.clear()
-        timer = asyncio.create_task(self.context.clock.sleep(seconds))
-        waiter = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait([timer, waiter], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            waiter.cancel()
+        await within(self.context.clock, self._wake.wait(), seconds)
 
     def _ahead(self) -> int:
         """Chunks to keep ready: enough for four windows, at least four, at most 256."""
@@ -451,6 +461,15 @@ class Task:
             reason = Reason(
                 "io", Text("reading or writing the task's files failed: {detail}", {"detail": detail})
             )
+        await self._troubled(reason)
+
+    async def bug(self, error: str) -> None:
+        """Something went wrong that nobody thought of: it waits for a person."""
+        if self.forgotten:
+            return
+        await self._troubled(Reason("bug", Text("internal error: {error}", {"error": error})))
+
+    async def _troubled(self, reason: Reason) -> None:
         if self.cancelling:
             self.trouble = reason
             self.changed()

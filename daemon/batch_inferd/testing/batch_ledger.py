@@ -6,9 +6,9 @@ costs is committed when its result is produced, and only then can the result be 
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from batch_inferd.testing.database import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +63,8 @@ class LineRow(NamedTuple):
 
 def read_batches(state_dir: Path) -> list[BatchRow]:
     """All batches in the order of their creation. Works while the service runs, and after it was killed."""
-    rows = _query(
-        state_dir,
+    rows = select(
+        state_dir / BATCHES_NAME,
         "SELECT id, created, ended, token, input_file, input_sha256, input_bytes, endpoint, model, lines,"
         " state, completed, failed, COALESCE(billed_lines, 0), COALESCE(total_in, 0), COALESCE(total_out, 0)"
         " FROM batches LEFT JOIN (SELECT batch, COUNT(billed_in) billed_lines, SUM(billed_in) total_in,"
@@ -75,7 +75,7 @@ def read_batches(state_dir: Path) -> list[BatchRow]:
 
 def read_batch_lines(state_dir: Path, batch_id: str | None = None) -> Iterator[LineRow]:
     """The lines of one batch or of all, in order, a page at a time."""
-    for seq, name in _query(state_dir, "SELECT seq, id FROM batches ORDER BY seq"):
+    for seq, name in select(state_dir / BATCHES_NAME, "SELECT seq, id FROM batches ORDER BY seq"):
         if batch_id in (None, name):
             yield from _lines_of(state_dir, seq, name)
 
@@ -86,7 +86,7 @@ def _lines_of(state_dir: Path, seq: int, name: str) -> Iterator[LineRow]:
         " WHERE batch = ? AND line > ? ORDER BY line LIMIT ?"
     )
     last = 0
-    while rows := _query(state_dir, query, (seq, last, _PAGE)):
+    while rows := select(state_dir / BATCHES_NAME, query, (seq, last, _PAGE)):
         for line, custom_id, digest, billed_in, billed_out in rows:
             yield LineRow(name, line, custom_id, digest or None, billed_in, billed_out)
         last = rows[-1][0]
@@ -94,8 +94,8 @@ def _lines_of(state_dir: Path, seq: int, name: str) -> Iterator[LineRow]:
 
 def overlapping_lines(state_dir: Path) -> list[str]:
     """The content digests that were in two batches that were live at the same time."""
-    rows = _query(
-        state_dir,
+    rows = select(
+        state_dir / BATCHES_NAME,
         "SELECT DISTINCT lower(hex(digest)), seq, created, ended FROM lines JOIN batches ON seq = batch"
         " WHERE digest IN (SELECT digest FROM lines GROUP BY digest HAVING MIN(batch) < MAX(batch))"
         " ORDER BY digest, seq",
@@ -115,19 +115,9 @@ def overlapping_lines(state_dir: Path) -> list[str]:
 
 def billed_twice(state_dir: Path) -> list[str]:
     """The content digests that were billed in more than one batch."""
-    rows = _query(
-        state_dir,
+    rows = select(
+        state_dir / BATCHES_NAME,
         "SELECT lower(hex(digest)) FROM lines WHERE billed_in IS NOT NULL AND digest IS NOT NULL"
         " GROUP BY digest HAVING MIN(batch) < MAX(batch) ORDER BY digest",
     )
     return [digest for (digest,) in rows]
-
-
-def _query(state_dir: Path, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    path = state_dir / BATCHES_NAME
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as database:
-        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-            return []  # the service is about to write the schema
-        return database.execute(query, values).fetchall()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -17,6 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from batch_inferd.testing.batch_ledger import BATCHES_NAME, BATCHES_VERSION
+from batch_inferd.testing.database import next_group, open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ class BatchStore:
         self._closed = False
         self._closing = threading.Lock()
         try:
-            self._database = _open(state_dir / BATCHES_NAME)
+            self._database = open_database(state_dir / BATCHES_NAME, _SCHEMA, BATCHES_VERSION)
         except sqlite3.Error as error:
             raise StoreError(f"cannot open {state_dir / BATCHES_NAME}: {error}") from error
         self._thread = threading.Thread(target=self._run, name="batch-store", daemon=True)
@@ -141,23 +141,9 @@ class BatchStore:
         return future
 
     def _run(self) -> None:
-        while (group := self._next_group()) is not None:
+        while (group := next_group(self._queue)) is not None:
             self._do(group)
         self._database.close()
-
-    def _next_group(self) -> list[_Job] | None:
-        """All that waits, at least one job; None at the end."""
-        job = self._queue.get()
-        if job is None:
-            return None
-        group = [job]
-        while not self._queue.empty():
-            job = self._queue.get()
-            if job is None:
-                self._queue.put(None)  # found again by the next call
-                break
-            group.append(job)
-        return group
 
     def _do(self, group: list[_Job]) -> None:
         done: list[tuple[Future[Any], Any, Exception | None]] = []
@@ -195,17 +181,3 @@ class BatchStore:
             return None, error
         self._database.execute("RELEASE job")
         return result, None
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {BATCHES_VERSION}; COMMIT;")
-    elif version != BATCHES_VERSION:
-        database.close()
-        raise sqlite3.DatabaseError(f"its schema is {version}, this version knows {BATCHES_VERSION}")
-    return database

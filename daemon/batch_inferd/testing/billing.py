@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from batch_inferd.testing.spoiling import spoiled
+
 if TYPE_CHECKING:
     from batch_inferd.testing.calls import Call
     from batch_inferd.testing.controls import Controls
@@ -32,7 +34,8 @@ class Tokenizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def billed(answer: dict[str, Any], call: Call, controls: Controls) -> dict[str, Any]:
-    """The answer with the usage that it is billed for."""
+    """The answer, spoiled if the controls want that, with the usage that it is billed for."""
+    answer = spoiled(answer, call, controls.spoil)
     usage = dict(answer["usage"])
     rule = controls.tokenizer
     if rule is not None:

@@ -23,6 +23,7 @@ class ChatCall(NamedTuple):
     text: str
     tokens_in: int
     texts: tuple[str, ...] = ()
+    limit: int | None = None  # of the answer's tokens
 
     def answer(self, serial: int, created: int) -> dict[str, Any]:
         """A `chat.completion` with one choice."""
@@ -66,7 +67,8 @@ def parse_chat(body: bytes) -> ChatCall:
     digest = content_digest(messages)
     asked = _last_user_text(messages, texts)
     tokens_in = sum(_MESSAGE_TOKENS + count_tokens(text) for text in texts)
-    return ChatCall(model, digest, asked, tokens_in, tuple(texts))
+    limit = data.get("max_completion_tokens", data.get("max_tokens"))
+    return ChatCall(model, digest, asked, tokens_in, tuple(texts), limit if isinstance(limit, int) else None)
 
 
 def answer_text(messages: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from batch_inferd.testing.batch_controls import BatchControls, Count, Rate
 from batch_inferd.testing.billing import Tokenizer  # noqa: TC001  msgspec reads it when it converts
+from batch_inferd.testing.spoiling import Spoil  # noqa: TC001  likewise
 
 ACTIONS = (
     "drop",
@@ -62,6 +63,7 @@ class Controls(BatchControls, frozen=True, kw_only=True, forbid_unknown_fields=T
     garbage_rate: Rate = 0.0  # 200 with a body that is not JSON
     slow_loris_rate: Rate = 0.0  # the head, then a byte at a time until the client leaves
     pretty: bool | Literal["lf", "crlf"] = False  # bodies over many lines, with a raw U+2028 in a string
+    spoil: tuple[Spoil, ...] = ()  # answers that are of no use; the first way that fits
     oversize_bytes: Count = 0  # answers are padded to at least this size
     tokenizer: Tokenizer | None = None  # another rule to count tokens and to bill by
     cached_share: Rate = 0.0  # of the tokens in: these are told to come from a cache

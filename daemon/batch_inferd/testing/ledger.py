@@ -7,10 +7,10 @@ answer went out with the client still there. So a client that dies in between ha
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from batch_inferd.testing.database import select
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,27 +94,27 @@ def read_ledger(state_dir: Path, since: int = 0, limit: int | None = None) -> li
     Works while the service runs, and after it was killed.
     """
     query = f"SELECT {_COLUMNS} FROM requests WHERE serial > ? ORDER BY serial LIMIT ?"  # noqa: S608  no input
-    rows = _query(state_dir, query, (since, -1 if limit is None else limit))
+    rows = select(state_dir / LEDGER_NAME, query, (since, -1 if limit is None else limit))
     return [LedgerRow._make((*row[:-1], bool(row[-1]))) for row in rows]
 
 
 def summarise(state_dir: Path) -> LedgerSummary:
     """The ledger in counts, computed by SQLite."""
-    totals = _query(
-        state_dir,
+    totals = select(
+        state_dir / LEDGER_NAME,
         "SELECT COUNT(*), TOTAL(delivered), COUNT(billed_in), TOTAL(billed_in), TOTAL(billed_out),"
         " MAX(in_flight), COUNT(DISTINCT content_digest) FILTER (WHERE billed_in IS NOT NULL) FROM requests",
     )
     requests, delivered, billed, billed_in, billed_out, peak, contents = totals[0] if totals else (0,) * 7
     by_status: Counter[str] = Counter()
     by_outcome: Counter[str] = Counter()
-    for status, outcome, count in _query(
-        state_dir, "SELECT status, outcome, COUNT(*) FROM requests GROUP BY status, outcome"
+    for status, outcome, count in select(
+        state_dir / LEDGER_NAME, "SELECT status, outcome, COUNT(*) FROM requests GROUP BY status, outcome"
     ):
         by_status["none" if status is None else str(status)] += count
         by_outcome[outcome] += count
-    twice = _query(
-        state_dir,
+    twice = select(
+        state_dir / LEDGER_NAME,
         "SELECT content_digest, COUNT(*) FROM requests WHERE billed_in IS NOT NULL"
         " GROUP BY content_digest HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC LIMIT 1000",
     )
@@ -130,13 +130,3 @@ def summarise(state_dir: Path) -> LedgerSummary:
         billed_twice=dict(twice),
         max_concurrent=peak or 0,
     )
-
-
-def _query(state_dir: Path, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    path = state_dir / LEDGER_NAME
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as database:
-        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-            return []  # the service is about to write the schema
-        return database.execute(query, values).fetchall()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_inferd.testing.database import next_group, open_database
 from batch_inferd.testing.ledger import LEDGER_NAME, SCHEMA, SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class LedgerWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         try:
-            self._database = _open(state_dir / LEDGER_NAME)
+            self._database = open_database(state_dir / LEDGER_NAME, SCHEMA, SCHEMA_VERSION)
             highest = self._database.execute("SELECT MAX(serial) FROM requests").fetchone()[0]
         except sqlite3.Error as error:
             raise LedgerError(f"cannot open the ledger {state_dir / LEDGER_NAME}: {error}") from error
@@ -154,26 +154,12 @@ class LedgerWriter:
         self._lazy.clear()
 
     def _run(self) -> None:
-        while (group := self._next_group()) is not None:
+        while (group := next_group(self._queue)) is not None:
             error = self._commit(group)
             waiting = [future for _, future in group if future is not None]
             if waiting:
                 self._loop.call_soon_threadsafe(_resolve, waiting, error)
         self._database.close()
-
-    def _next_group(self) -> list[_Item] | None:
-        """All that waits, at least one item; None at the end."""
-        item = self._queue.get()
-        if item is None:
-            return None
-        group = [item]
-        while not self._queue.empty():
-            item = self._queue.get()
-            if item is None:
-                self._queue.put(None)  # found again by the next call
-                break
-            group.append(item)
-        return group
 
     def _commit(self, group: list[_Item]) -> sqlite3.Error | None:
         # A row's arrival, settlement and delivery come in this order, so doing kind after kind is right.
@@ -193,23 +179,6 @@ class LedgerWriter:
                 self._database.execute("ROLLBACK")
             return error
         return None
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        database.execute("BEGIN IMMEDIATE")
-        database.execute(SCHEMA)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        database.execute("COMMIT")
-    elif version != SCHEMA_VERSION:
-        database.close()
-        raise sqlite3.DatabaseError(f"its schema is {version}, this version knows {SCHEMA_VERSION}")
-    return database
 
 
 def _resolve(waiting: list[asyncio.Future[None]], error: sqlite3.Error | None) -> None:

@@ -41,7 +41,7 @@ def main() -> NoReturn:
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s worker[%(process)d] %(message)s",
+        format="%(asctime)s %(levelname)s worker[%(process)d]/%(threadName)s %(message)s",
     )
     lock = FileLock(arguments.lock, mode=0o600, timeout=0, fallback_to_soft=False, preserve_lock_file=True)
     try:

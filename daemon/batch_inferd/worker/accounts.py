@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_inferd.worker.gate import Gate
 from batch_inferd.worker.link import Link
+from batch_inferd.worker.purse import Purse
 from batch_inferd.worker.queues import TaskQueue
 
 if TYPE_CHECKING:
@@ -23,15 +24,25 @@ _Route = tuple[str, str, str | None]  # account, base URL, proxy
 
 
 class Accounts:
-    """Finds the gate of an account and the queue of a task. `wake` is called when calls may start."""
+    """Finds the gate of an account and the queue of a task.
+
+    `wake` is called when calls may start, `send` takes messages for the daemon.
+    """
 
     def __init__(
-        self, transport: HttpTransport, clock: Clock, events: Events, wake: Callable[[], None]
+        self,
+        transport: HttpTransport,
+        clock: Clock,
+        events: Events,
+        wake: Callable[[], None],
+        send: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._events = events
         self._wake = wake
+        self._send = send
+        self._purses = 0  # that there ever were
         self._gates: dict[str, Gate] = {}
         self._plans: dict[str, Prepared] = {}
         self._queues: dict[str, TaskQueue] = {}
@@ -80,6 +91,8 @@ class Accounts:
             queue.link = self._link(prepared)  # the newer plan may lead through another proxy
             queue.link.reset()
             queue.blocked = False
+            if (plan.budget is None) != (queue.purse is None):
+                queue.purse = self._purse(prepared)
             gate.turns.add(queue)
             self._retire_links()
         self._wake()
@@ -115,6 +128,7 @@ class Accounts:
             queue = self._queues[lease.task] = TaskQueue(
                 lease.task, lease.task_id, prepared, self._link(prepared)
             )
+            queue.purse = self._purse(prepared)
             self.gate(prepared.plan.account).turns.add(queue)
         self._leases.setdefault(lease.task, set()).add(lease.lease)
         fresh, waiting = chunk.records()
@@ -131,8 +145,24 @@ class Accounts:
             self._leases.pop(lease.task, None)
             queue = self._queues.pop(lease.task, None)
             if queue is not None:
+                if queue.purse is not None:
+                    queue.purse.close()
                 self.gate(queue.prepared.plan.account).turns.remove(queue)
                 self._retire_links()
+
+    def _purse(self, prepared: Prepared) -> Purse | None:
+        """A new purse for a task whose plan has a budget."""
+        if prepared.budget is None:
+            return None
+        self._purses += 1
+        task = prepared.plan.task
+        return Purse(self._purses, lambda said: self._send("purse", {"task": task, **said}), self._wake)
+
+    def on_grant(self, params: dict[str, Any]) -> None:
+        """The daemon's word on what a purse may spend; one that is closed is not meant any more."""
+        queue = self._queues.get(str(params["task"]))
+        if queue is not None and queue.purse is not None and queue.purse.number == int(params["purse"]):
+            queue.purse.grant(int(params["granted"]))
 
     def _retire_links(self) -> None:
         """Do not go on probing a route that nobody waits for."""

@@ -115,6 +115,12 @@ class TokenDebt:
         if used and tokens:
             self._share += _SLOW_LEARNING * (min(1.0, used / tokens) - self._share)
 
+    def owing(self, now: float) -> float:
+        """What is not paid for yet, with what calls under way are believed to use; 0.0 without a limit."""
+        if self._rate is None:
+            return 0.0
+        return max(0.0, self._debt + self._under_way * self._share - self._rate * (now - self._at))
+
     def owe(self, tokens: float, now: float) -> None:
         """Pay for what another worker's calls have used."""
         self._pay(now)

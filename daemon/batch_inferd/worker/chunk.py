@@ -117,6 +117,13 @@ class LeasedChunk:
         self.counts.waiting += 1
         record.waiting = True
 
+    def put_off(self, record: Record) -> None:
+        """It was taken, and is not sent after all: it is as it was before."""
+        self.counts.in_flight -= 1
+        if record.attempts:
+            self.counts.waiting += 1
+            record.waiting = True
+
     def cancel_calls(self) -> None:
         """Give up what is in flight."""
         for task in tuple(self.calls):

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_inferd.seams.failpoint import failpoint
+from batch_inferd.worker.bug import Bug
 
 if TYPE_CHECKING:
     from batch_inferd.worker.chunk import LeasedChunk
@@ -30,7 +31,7 @@ async def close_chunk(chunk: LeasedChunk) -> End:
         end = await _settle(chunk)
     except Exception as error:  # noqa: BLE001  a bug must end in a pause that names it, not in a lease that hangs
         _log.exception("a bug: chunk %d of task %s", chunk.lease.chunk, chunk.lease.task_id)
-        end = _faulted(chunk, OSError(None, f"internal error: {error!r}"))
+        end = _faulted(chunk, Bug(error))
     try:
         chunk.close()
     except OSError as error:  # NFS tells at the close what it could not write

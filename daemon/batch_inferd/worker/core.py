@@ -15,6 +15,7 @@ from batch_inferd.backends.plan import RequestPlan
 from batch_inferd.worker import closing
 from batch_inferd.worker.accounts import Accounts
 from batch_inferd.worker.batch.jobs import Jobs
+from batch_inferd.worker.bug import Bug
 from batch_inferd.worker.chunk import LeasedChunk
 from batch_inferd.worker.logs import LOGGED, LogSubscriber
 from batch_inferd.worker.opening import FolderGone, open_lease
@@ -50,7 +51,7 @@ class Worker:
         events.subscribe(LogSubscriber(log), LOGGED)
         self._reporter = Reporter(outbox, log)
         self._runner = Runner(OnlineBackend(transport, clock), clock, events, self)
-        self._accounts = Accounts(transport, clock, events, self.wake)
+        self._accounts = Accounts(transport, clock, events, self.wake, outbox.send)
         self._pump = Pump(clock, self._accounts.gates, self._runner.run)
         self._chunks: dict[str, LeasedChunk] = {}
         self._opening: dict[str, str | None] = {}  # lease -> how it was ended before it was open
@@ -89,6 +90,7 @@ class Worker:
             "plan": self._on_plan,
             "lease": self._on_lease,
             "account": self._accounts.on_account,
+            "grant": self._accounts.on_grant,
             "end_lease": self._on_end_lease,
             "job": self._batch.on_job,
             "cancel_job": self._batch.on_cancel,
@@ -201,7 +203,7 @@ class Worker:
             return
         except Exception as error:  # noqa: BLE001  a bug must end in a pause that names it, not in a lease that hangs
             _log.exception("a bug: chunk %d of task %s", lease.chunk, lease.task_id)
-            self._send_fault(lease, OSError(None, f"internal error: {error!r}"))
+            self._send_fault(lease, Bug(error))
             self._release_unopened(lease, "fault")
             return
         chunk = LeasedChunk(lease, opened, prepared, self._clock, self._guard)
@@ -258,7 +260,8 @@ class Worker:
 
     def _send_fault(self, lease: Lease, error: OSError) -> None:
         text = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        self._outbox.send("fault", {"lease": lease.lease, "errno": error.errno or errno.EIO, "text": text})
+        code = None if isinstance(error, Bug) else error.errno or errno.EIO
+        self._outbox.send("fault", {"lease": lease.lease, "errno": code, "text": text})
         self._events.emit(
             "lease.faulted", task=lease.task, task_id=lease.task_id, chunk=lease.chunk, error=text
         )

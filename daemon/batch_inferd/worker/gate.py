@@ -240,6 +240,7 @@ class Gate:
         waiting = self.waiting()
         backlog = self.turns.backlog
         self.seen.owed += self._tokens.hand_over()
+        owing = self._tokens.owing(self._clock.monotonic())
         # The daemon gives slots and bytes on only when it knows that they are free here.
         state = (
             waiting,
@@ -248,7 +249,7 @@ class Gate:
             max(self.bytes_in_flight, self.bytes),
             backlog > 0,
         )
-        if not self.seen.any and state == self._reported:
+        if not self.seen.any and not (owing and self.seen.sent) and state == self._reported:
             return None
         self._reported = state
         seen, self.seen = self.seen, Seen(self.in_flight)
@@ -258,6 +259,7 @@ class Gate:
             "in_flight": self.in_flight,
             "bytes_in_flight": self.bytes_in_flight,
             "backlog": backlog,
+            "owing": owing,
             "cut": self._cut,
             "word": self._word,
         }

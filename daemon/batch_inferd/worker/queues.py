@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from batch_inferd.backends.online import Prepared
     from batch_inferd.worker.fresh import Fresh
     from batch_inferd.worker.link import Down, Link
+    from batch_inferd.worker.purse import Purse
     from batch_inferd.worker.record import Record
 
 PRIORITIES = range(-5, 6)
@@ -33,6 +34,7 @@ class TaskQueue:
         self.prepared = prepared
         self.link = link  # the route of `prepared`
         self.blocked = False  # the service does not have the task's model
+        self.purse: Purse | None = None  # of a task with a budget
         self.filling = 0  # records that were taken, and whose images are not loaded yet
         self.position = 0.0  # among the tasks that take turns: see Turns
         self._ready: list[tuple[int, int, int, Record]] = []
@@ -41,7 +43,9 @@ class TaskQueue:
 
     @property
     def may_send(self) -> bool:
-        """Whether nothing but its account's gate holds its calls back."""
+        """Whether nothing but its account's gate holds its calls back: no block, no outage, no budget."""
+        if self.purse is not None and self.purse.starved:
+            return False
         return not self.blocked and self.link.down is None
 
     @property

@@ -6,6 +6,9 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from batch_inferd.backends.traffic import TRAFFIC
+from batch_inferd.logs.line import thread_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -49,6 +52,7 @@ class LogBuffer:
                 "task": task_id,
                 "chunk": chunk,
                 "message": message[:_MESSAGE_CHARS],
+                "thread": thread_name(),
                 "t": self._clock.now(),
             }
         )
@@ -71,6 +75,7 @@ class Reporter:
         self._outbox = outbox
         self._log = log
         self._changed: dict[str, LeasedChunk] = {}
+        self._traffic = (0, 0)  # as it was told last
 
     def changed(self, chunk: LeasedChunk) -> None:
         """A chunk's counters changed."""
@@ -87,9 +92,12 @@ class Reporter:
         accounts = self._accounts(gates)
         leases = list(self._changed.items())
         self._changed.clear()
-        for start in range(0, max(len(leases), 1 if accounts else 0), _LEASES_A_FRAME):
+        traffic, told = TRAFFIC.totals(), self._traffic
+        self._traffic = traffic
+        news = {"traffic": list(traffic)} if traffic != told else {}
+        for start in range(0, max(len(leases), 1 if accounts or news else 0), _LEASES_A_FRAME):
             part = {lease: c.counts.to_json() for lease, c in leases[start : start + _LEASES_A_FRAME]}
-            self._outbox.send("report", {"leases": part, "accounts": {} if start else accounts})
+            self._outbox.send("report", {"leases": part, "accounts": {} if start else accounts, **news})
         self.flush_log()
 
     def flush_log(self) -> None:

@@ -12,23 +12,29 @@ from batch_inferd.backends.body import InvalidLine, Request
 from batch_inferd.backends.online import Outcome
 from batch_inferd.failures import Action, Verdict
 from batch_inferd.images.errors import ImageError
+from batch_inferd.money.budget import Unbounded, bounded
 from batch_inferd.worker.answers import HeldAnswer
+from batch_inferd.worker.bug import Bug
 from batch_inferd.worker.images import Images
 from batch_inferd.worker.waits import full_jitter
 
 if TYPE_CHECKING:
     from batch_inferd.backends.online import OnlineBackend, Prepared
+    from batch_inferd.money.budget import BudgetPlan
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
     from batch_inferd.worker.chunk import LeasedChunk
     from batch_inferd.worker.gate import Gate
     from batch_inferd.worker.link import Link
     from batch_inferd.worker.pump import Lane
+    from batch_inferd.worker.purse import Purse
     from batch_inferd.worker.queues import TaskQueue
     from batch_inferd.worker.record import Record
 
 _log = logging.getLogger(__name__)
 
+_REDIRECTED = 300  # this status and those above it are no answers, and not billed
+_TIMED_OUT = frozenset({408, 504, 524})  # but these: what stands behind a gateway may have done the work
 MAX_OUTAGES = 10  # failures of one record that are forgiven as an outage
 
 
@@ -45,6 +51,8 @@ class Attempt(msgspec.Struct):
     held: HeldAnswer
     custom_id: bytes = b""
     own_model: bool = False
+    purse: Purse | None = None  # what the call is committed in, for `worst`
+    worst: int = 0
 
     @property
     def chunk(self) -> LeasedChunk:
@@ -102,7 +110,7 @@ class Runner:
         except BaseException as error:
             # A bug must end in a pause that names it, not in a lost record.
             _log.exception("a bug: line %d of task %s", record.line, record.chunk.lease.task_id)
-            self._not_recorded(record, OSError(None, f"internal error: {error!r}"))
+            self._not_recorded(record, Bug(error))
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -129,6 +137,11 @@ class Runner:
                 chunk.returned(record)
                 return None
             request = _build(record, attempt.prepared)
+            if attempt.prepared.budget is not None and isinstance(request, Request):
+                affordable = self._afford(attempt, attempt.prepared.budget, request)
+                if affordable is None:
+                    return None
+                request = affordable
             if isinstance(request, Request):
                 attempt.custom_id, attempt.own_model = request.custom_id, request.own_model
                 chunk.calls.add(attempt.lane)
@@ -152,8 +165,27 @@ class Runner:
         finally:
             if outcome is None or outcome.verdict.action is not Action.ANSWER:
                 attempt.gate.returned(record, record.tokens, used)
+            if attempt.purse is not None:
+                attempt.purse.settle(attempt.worst, _cost(attempt, outcome, sent=used is None))
         await self._not_made(attempt, wrong)
         return None
+
+    def _afford(self, attempt: Attempt, terms: BudgetPlan, request: Request) -> Request | InvalidLine | None:
+        """Commit what the call costs at most; None when there is no money for it now: it waits in line."""
+        purse, record = attempt.queue.purse, attempt.record
+        if purse is None:
+            raise RuntimeError("a task with a budget has no purse")
+        try:
+            most = bounded(request.endpoint, request.body, terms, own_model=request.own_model)
+        except Unbounded as error:
+            return InvalidLine(str(error), request.custom_id)
+        worst = terms.online.most(*most)
+        if not purse.commit(worst):
+            attempt.chunk.put_off(record)
+            attempt.queue.put_back(record)
+            return None
+        attempt.purse, attempt.worst = purse, worst
+        return request
 
     async def _not_made(self, attempt: Attempt, wrong: InvalidLine | ImageError) -> None:
         """The line, or an image of it, cannot be sent: it ends, unless the image may be read later."""
@@ -316,6 +348,24 @@ def _used(outcome: Outcome) -> int | None:
     if usage.tokens_in is None or usage.tokens_out is None:
         return None
     return usage.tokens_in + usage.tokens_out
+
+
+def _cost(attempt: Attempt, outcome: Outcome | None, *, sent: bool) -> int:
+    """What a committed call has cost, as its answer tells; all that it may cost where nobody knows."""
+    terms = attempt.prepared.budget
+    if terms is None:
+        raise RuntimeError("a call without a budget was committed")
+    if outcome is None:
+        return attempt.worst if sent else 0
+    verdict, reply = outcome.verdict, outcome.reply
+    if verdict.action is Action.NETWORK:
+        return 0
+    usage = verdict.usage
+    if usage.tokens_in is not None and usage.tokens_out is not None:
+        return terms.online.cost(usage.tokens_in, usage.tokens_out, usage.tokens_cached or 0)
+    if reply is None or reply.status < _REDIRECTED or reply.status in _TIMED_OUT:
+        return attempt.worst
+    return 0
 
 
 def _build(record: Record, prepared: Prepared) -> Request | InvalidLine:

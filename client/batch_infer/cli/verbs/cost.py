@@ -20,13 +20,17 @@ _PAGE = 1000
 
 
 def run(context: Context, request: Request) -> int:
-    """Show the costs of one task, or of all tasks that are in the workspace."""
-    if request.ids:
-        with context.daemon_of_task(request.ids[0]) as peer:
-            rows = _rows(peer, task_id=request.ids[0])
-    else:
-        with context.daemon_of_tasks() as found:
-            rows = [] if found is None else _rows(found)
+    """Show the costs of one task, or of all tasks that are or were in the workspace."""
+    task_id = request.ids[0] if request.ids else None
+    if task_id is not None:
+        context.check_known(task_id)
+    with context.daemon_of_tasks(context.workspace.costs) as peer:
+        if peer is not None:
+            rows = _rows(peer, **({} if task_id is None else {"task_id": task_id}))
+        elif task_id is not None:
+            raise context.not_found(task_id)
+        else:
+            rows = []
     if request.as_json:
         context.console.json(public_costs(rows))
     elif rows:
@@ -40,7 +44,7 @@ def run(context: Context, request: Request) -> int:
 def _rows(peer: Peer, **params: Any) -> list[dict[str, Any]]:
     """The rows of all tasks that are asked for, page by page."""
     rows: list[dict[str, Any]] = []
-    cursor: str | None = None
+    cursor: str | int | None = None
     while True:
         page = peer.call(rpc.COST, {**params, "cursor": cursor, "limit": _PAGE}, timeout=_PATIENCE_S)
         rows += page["tasks"]

@@ -25,6 +25,7 @@ from batch_infer.render.working import Bar
 if TYPE_CHECKING:
     from batch_infer.cli.context import Context
     from batch_infer.cli.request import Request
+    from batch_infer.render.console import Console
 
 _WHAT = Text("prepare")
 _AGAIN = Text("what is written stays; the same command goes on with it")
@@ -73,13 +74,32 @@ def _params(request: Request) -> dict[str, Any]:
     return {"out": os.path.abspath(request.out), "shape": shape, **overrides_params(request.overrides)}
 
 
+def _tell_pace(console: Console, pace: dict[str, Any]) -> None:
+    """How long the writing took this time, and how fast it was."""
+    if not pace["records"]:
+        return
+    seconds = pace["seconds"]
+    values = {
+        "n": numbers.count(pace["records"]),
+        "time": f"{seconds:.1f}s" if seconds < 60 else numbers.span(seconds),
+        "rate": numbers.rate(pace["records_per_s"]),
+        "speed": numbers.size(pace["bytes_per_s"]),
+    }
+    console.tell(Text("{n} records were written in {time}: {rate}, {speed}/s", values))
+
+
 def _tell(context: Context, answer: dict[str, Any], *, as_json: bool) -> None:
     console = context.console
     warnings = [Text.from_wire(warning) for warning in answer.pop("warnings", ())]
+    notes = [Text.from_wire(note) for note in answer.pop("notes", ())]
     for warning in warnings:
         console.warning(warning)
+    for note in notes:
+        console.note(note)
     if as_json:
-        console.json({"schema": SCHEMA, **answer, "warnings": [console.text(text) for text in warnings]})
+        words = {"notes": notes, "warnings": warnings}
+        shown = {key: [console.text(text) for text in texts] for key, texts in words.items()}
+        console.json({"schema": SCHEMA, **answer, **shown})
         return
     if answer["skipped"]:
         skipped = {"n": numbers.count(answer["skipped"])}
@@ -88,5 +108,6 @@ def _tell(context: Context, answer: dict[str, Any], *, as_json: bool) -> None:
         failed = {"n": numbers.count(answer["failed"]), "path": answer["errors"]}
         console.warning(Text("{n} records cannot be sent; {path} says why", failed))
     values = {"n": numbers.count(answer["count"]), "size": numbers.size(answer["bytes"])}
+    _tell_pace(console, answer["this_time"])
     console.tell(Text("{n} records, {size}, are in", values))
     console.data(answer["path"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Blocker = Literal["auth", "credit", "model"]
+IMAGE_CHANGED = "image_changed"  # our own refusal of a file whose images are not those of its packing
 _BLOCKERS: dict[str, Blocker] = {"auth": "auth", "credit": "credit", "model": "model"}
 
 

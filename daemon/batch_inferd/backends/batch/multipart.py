@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from batch_infer.protocol.regular import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
-    from typing import BinaryIO
+
+    from batch_inferd.backends.batch.provider import Content, Upload
 
 PIECE = 256 * 1024
 
@@ -24,7 +27,7 @@ class FormUpload(httpx.AsyncByteStream):
         self,
         fields: Mapping[str, str],
         filename: str,
-        file: BinaryIO,
+        file: Content,
         size: int,
         progress: Callable[[int], None],
     ) -> None:
@@ -49,7 +52,7 @@ class FormUpload(httpx.AsyncByteStream):
         }
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body. Raises OSError when the file cannot be read, or has become shorter."""
+        """The body. Raises what reading the file raises, and OSError when it has become shorter."""
         yield self._head
         sent = 0
         while sent < self._size:
@@ -62,13 +65,13 @@ class FormUpload(httpx.AsyncByteStream):
         yield self._tail
 
 
-async def open_file(path: str | os.PathLike[str], size: int) -> BinaryIO:
-    """The file, opened. Raises OSError, also when it has another size."""
-    return await asyncio.to_thread(_open, path, size)
+async def open_upload(upload: Upload) -> Content:
+    """What is to be sent, opened. Raises OSError, also when it has another size."""
+    return await asyncio.to_thread(upload.opened or (lambda: _open(upload.path, upload.size)))
 
 
-def _open(path: str | os.PathLike[str], size: int) -> BinaryIO:
-    file = open(path, "rb")  # noqa: SIM115  the caller closes it
+def _open(path: str | os.PathLike[str], size: int) -> Content:
+    file = os.fdopen(open_regular(path), "rb")  # the caller closes it
     found = os.fstat(file.fileno()).st_size
     if found != size:
         file.close()

@@ -15,7 +15,7 @@ from batch_inferd.backends import rawjson
 from batch_inferd.backends.batch import lines, verdicts
 from batch_inferd.backends.batch.errors import NotFound, ProviderError, Refused, Throttled, Unsettled
 from batch_inferd.backends.batch.http import MAX_REPLY, HttpClient
-from batch_inferd.backends.batch.multipart import FormUpload, open_file
+from batch_inferd.backends.batch.multipart import FormUpload, open_upload
 from batch_inferd.backends.batch.paging import MAX_PAGES, PAGE, read_page
 from batch_inferd.backends.batch.provider import (
     MAX_RESULT_BYTES,
@@ -87,8 +87,8 @@ class OpenAIBatches:
         """See BatchProvider. Waits until the service has taken the file in, where it takes its time."""
         fields = {"purpose": self._api.purpose}
         fields |= {n: v.replace("{filename}", file.filename) for n, v in self._api.upload_extra.items()}
-        opened = await open_file(file.path, file.size)
-        with opened, self._unsettled(verdicts.UPLOAD):
+        opened = await open_upload(file)
+        with contextlib.closing(opened), self._unsettled(verdicts.UPLOAD):
             form = FormUpload(fields, file.filename, opened, file.size, progress)
             answer = await self._http.upload(self._uploads, form)
         made = self._object(verdicts.UPLOAD, answer)

@@ -114,12 +114,26 @@ class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
     title: str  # for people who look at the provider's pages
 
 
+class Content(Protocol):
+    """Bytes that are read once, in threads."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end. Blocks. Raises OSError, ProviderError."""
+
+    def close(self) -> None:
+        """Give it back. Does not block."""
+
+
 class Upload(NamedTuple):
-    """A packed file on its way. `filename` holds the order's token: a lost upload is found by it."""
+    """A packed file on its way. `filename` holds the order's token: a lost upload is found by it.
+
+    What is sent are the `size` bytes of the file at `path`, or those of what `opened` gives (it blocks).
+    """
 
     path: Path
     filename: str
     size: int
+    opened: Callable[[], Content] | None = None
 
 
 class ResultLine(msgspec.Struct):

@@ -14,6 +14,7 @@ from batch_inferd.worker.batch.judge import CANCELLED, EXPIRED, judge_problem, j
 from batch_inferd.worker.batch.outcomes import Counts, Outcomes
 
 if TYPE_CHECKING:
+    from batch_inferd.backends.reply import Usage
     from batch_inferd.worker.batch.context import JobContext
     from batch_inferd.worker.batch.messages import CollectChunk, CollectParams
 
@@ -92,8 +93,11 @@ class Collector:
                 for number in range(first, last + 1):
                     if not position % _CHECK_EVERY:
                         context.check()
-                    if not outcomes.ended(number):
+                    kind = outcomes.ended(number)
+                    if kind is None:
                         self._settle(number, position, index, outcomes)
+                    else:
+                        self.counts.found(kind, self._usage(position, index) if kind == "answer" else None)
                     position += 1
             journal.finish()
             open_lines = source.open_lines(state)
@@ -120,6 +124,12 @@ class Collector:
         elif not outcomes.attempted(number):
             free = params.ours and verdict.cls in (EXPIRED, CANCELLED)
             outcomes.failed(number, verdict, result, free=free)
+
+    def _usage(self, position: int, index: ResultIndex) -> Usage | None:
+        """What a result was billed for whose answer an earlier run has journaled; None: nothing says it."""
+        result = index.result(position)
+        verdict = None if result is None else judge_result(result, self._context.prepared)
+        return verdict.usage if verdict is not None and verdict.action is Action.ANSWER else None
 
     def _settle_refused(self, number: int, position: int, outcomes: Outcomes) -> None:
         problem = self._problems.get(position)

@@ -8,6 +8,7 @@ import msgspec
 
 from batch_inferd.backends.reply import ErrorInfo
 from batch_inferd.failures import Action, Verdict, classify_reply, classify_told
+from batch_inferd.images.errors import FAILURES as IMAGE_FAILURES
 
 if TYPE_CHECKING:
     from batch_inferd.backends.batch.provider import ResultLine
@@ -58,6 +59,11 @@ def _judge_told(status: int | None, code: str, message: str, prepared: Prepared)
 
 
 def judge_problem(code: str, message: str, prepared: Prepared) -> Verdict:
-    """What the refusal of a batch says of a line that it names: BLOCK, or END."""
+    """What the refusal of a batch says of a line that it names: BLOCK, or END.
+
+    Complaints about images are our own: the upload could not put one in.
+    """
+    if code in IMAGE_FAILURES:
+        return Verdict(Action.END, code, message)
     error = ErrorInfo(message=prepared.redactor.text(message)[:2000], code=code[:200])
     return classify_told(400, error, prepared.plan, "refused at the batch's validation")

@@ -58,11 +58,15 @@ class PackParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadParams(msgspec.Struct, frozen=True, kw_only=True):
-    """`reuse`: an earlier try may have got through, look for it first."""
+    """`reuse`: an earlier try may have got through, look for it first.
+
+    `size` is in bytes as they are sent; the images of a `holed` file are put in on the way.
+    """
 
     file: str
     filename: str
     size: int
+    holed: bool = False
     reuse: bool = False
 
 

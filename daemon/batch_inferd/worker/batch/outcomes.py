@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batch_inferd.backends.body import InvalidLine, custom_id_of
 from batch_inferd.backends.online import shown_body
+from batch_inferd.backends.reply import Usage
 from batch_inferd.failures import Action, Verdict, blocked_text
 from batch_inferd.journal.format import encode_answer, encode_attempt, encode_error, encode_missing
 from batch_inferd.journal.reader import ABSENT, LineState
@@ -19,7 +20,6 @@ from batch_inferd.worker.strikes import MAX_STRIKES
 
 if TYPE_CHECKING:
     from batch_inferd.backends.batch.provider import ResultLine
-    from batch_inferd.backends.reply import Usage
     from batch_inferd.journal.reader import ChunkState, Kind
     from batch_inferd.worker.batch.chunkfile import ChunkFile
     from batch_inferd.worker.batch.context import JobContext
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ONLINE = "online"
 _NOTES = 100
+_UNKNOWN = Usage(None, None)
 
 
 class Note(NamedTuple):
@@ -55,22 +56,21 @@ class Counts:
     tokens_in: int = 0  # of the answers; the next two likewise
     tokens_out: int = 0
     tokens_cached: int = 0
-    tokens_unknown: int = 0  # answers that did not tell, and those that an earlier run has journaled
+    tokens_unknown: int = 0  # answers that did not tell
     blocked: Verdict | None = None  # the first
     notes: list[Note] = field(default_factory=list)
 
-    def found(self, kind: Kind) -> None:
-        """A record had ended before."""
+    def found(self, kind: Kind, usage: Usage | None = None) -> None:
+        """A record had ended before; `usage` is what its answer was billed for, None: nobody says."""
         if kind == "answer":
-            self.answered += 1
-            self.tokens_unknown += 1
+            self.answer(usage or _UNKNOWN)
         elif kind == "error":
             self.failed += 1
         else:
             self.missing += 1
 
     def answer(self, usage: Usage) -> None:
-        """One more was answered now."""
+        """One more is answered."""
         self.answered += 1
         self.tokens_in += usage.tokens_in or 0
         self.tokens_out += usage.tokens_out or 0
@@ -189,12 +189,9 @@ class Outcomes:
         self._end(number, self._state.state(number), verdict, None)
         self._counts.named += 1
 
-    def ended(self, number: int) -> bool:
-        """Whether the record has ended; if so, it is counted."""
-        kind = self._state.terminals.get(number)
-        if kind is not None:
-            self._counts.found(kind)
-        return kind is not None
+    def ended(self, number: int) -> Kind | None:
+        """How the record has ended, if it has."""
+        return self._state.terminals.get(number)
 
     def attempted(self, number: int) -> bool:
         """Whether an earlier run of this job has journaled the failed attempt; if so, it is counted."""

@@ -15,26 +15,29 @@ import msgspec
 
 from batch_inferd.backends import rawjson
 from batch_inferd.backends.body import ENDPOINT_OF_URL, InvalidLine, Merged
-from batch_inferd.images import embed
+from batch_inferd.images import cutout, embed
 from batch_inferd.images.errors import ImageError
 from batch_inferd.journal.format import encode_error
 from batch_inferd.journal.reader import read_chunk
 from batch_inferd.journal.record import RAW_BYTES, error_line
+from batch_inferd.money import image_tokens
+from batch_inferd.money.budget import Unbounded, bounded
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.worker.batch.chunkfile import ChunkFile
 from batch_inferd.worker.batch.context import NoPlan
 from batch_inferd.worker.batch.jobjournal import JobJournal
 from batch_inferd.worker.batch.packfile import PackFile, estimate_tokens
-from batch_inferd.worker.waits import full_jitter
+from batch_inferd.worker.batch.patience import patiently
 
 if TYPE_CHECKING:
+    from batch_inferd.images.cutout import Cutout
     from batch_inferd.journal.reader import ChunkState
+    from batch_inferd.money.budget import Most
     from batch_inferd.worker.batch.context import JobContext
     from batch_inferd.worker.batch.messages import PackChunk, PackParams
 
 # What makes a model think, or not: one mode a file (dashscope says so, and it is billed apart elsewhere).
 THINKING = ("enable_thinking", "thinking", "reasoning", "chat_template_kwargs")
-IMAGE_TOKENS = 1000  # of an image: about what services count for one of a megapixel
 _CHECK_EVERY = 256  # lines
 _MODEL_BYTES = 1024
 _URL_OF_ENDPOINT = {endpoint: url for url, endpoint in ENDPOINT_OF_URL.items()}
@@ -188,12 +191,15 @@ class Packer:
         if group.url is None:
             raise InvalidLine(f'the service\'s Batch API has no "{_url(merged)}"', merged.custom_id)
         body = merged.body()
+        most = self._most(merged, body)
         tokens = estimate_tokens(body)
+        images: list[Cutout] = []
         if self._context.prepared.images is not None:
-            body, pictures = self._with_images(body, merged.custom_id)
-            tokens += pictures * IMAGE_TOKENS
+            found = self._without_images(body, merged.custom_id)
+            body, images = found.body, found.images
+            tokens += sum(_tokens(group.model, pixels) for pixels in found.pixels)
         line = self._context.provider.encode_line(b"r%d" % number, group.url, body)
-        size = len(line)
+        size = len(line) + sum(image.sent_size - len(cutout.HOLE) for image in images)
         if size > self._line_cap:
             wrong = f"the request has {size} bytes, the service's Batch API takes {self._line_cap}"
             raise InvalidLine(wrong, merged.custom_id, "too_large")
@@ -216,28 +222,30 @@ class Packer:
                     return False
                 file = self._open(group)
             self._ranges += 1
-        file.add(chunk, number, line, tokens, inputs)
+        file.add(chunk, number, _with_images(line, images), size, tokens, inputs)
+        if most is not None:
+            file.weigh(most)
         return True
 
-    def _with_images(self, body: bytes, custom_id: bytes) -> tuple[bytes, int]:
-        """The body with its images, and how many there are. Raises InvalidLine, JobCancelled.
+    def _most(self, merged: Merged, body: bytes) -> Most | None:
+        """The most tokens of a request; None without a budget. Raises InvalidLine."""
+        terms = self._context.prepared.budget
+        if terms is None:
+            return None
+        try:
+            return bounded(merged.endpoint, body, terms, own_model=merged.own_model)
+        except Unbounded as error:
+            raise InvalidLine(str(error), merged.custom_id) from error
 
-        What may be read later is tried again here, as often as a call would be: a pack cannot wait for it.
-        """
-        plan, retry = self._context.prepared.images, self._context.plan.retry
+    def _without_images(self, body: bytes, custom_id: bytes) -> cutout.Cut:
+        """The body with holes for its images, which are checked. Raises InvalidLine, JobCancelled."""
+        plan = self._context.prepared.images
         if plan is None or not embed.has_references(body, fetch_urls=plan.fetch_urls):
-            return body, 0
-        failures = 0
-        while True:
-            self._context.check()
-            try:
-                pictures = len(embed.references(body, fetch_urls=plan.fetch_urls))
-                return embed.embed(body, plan, self._line_cap), pictures
-            except ImageError as error:
-                failures += 1
-                if not error.transient or failures > retry.max_count:
-                    raise InvalidLine(str(error), custom_id, error.cls) from error
-                self._context.stop.wait(full_jitter(retry, failures))
+            return cutout.Cut(body, [], [])
+        try:
+            return patiently(self._context, lambda: cutout.cut(body, plan, self._line_cap))
+        except ImageError as error:
+            raise InvalidLine(str(error), custom_id, error.cls) from error
 
     def _group(self, merged: Merged) -> _Group:
         """The group of a request. Raises InvalidLine."""
@@ -258,7 +266,9 @@ class Packer:
 
     def _open(self, group: _Group) -> PackFile:
         name = f"{self._params.prefix}.{len(self._files) + 1}.jsonl"
-        file = group.file = PackFile(self._context.directory, name)
+        file = group.file = PackFile(
+            self._context.directory, name, holed=self._context.prepared.images is not None
+        )
         self._files.append((file, group))
         self._filling += 1
         return file
@@ -268,6 +278,21 @@ class Packer:
             group.file.seal()
             group.file = None
             self._filling -= 1
+
+
+def _tokens(model: str, pixels: tuple[int, int] | None) -> int:
+    """Of an image; of one whose size is not known, the most."""
+    return image_tokens.most_tokens(model) if pixels is None else image_tokens.tokens(model, *pixels)
+
+
+def _with_images(line: bytes, images: list[Cutout]) -> list[bytes | Cutout]:
+    """The pieces of an encoded line, with the images in the holes between them."""
+    if not images:
+        return [line]
+    pieces: list[bytes | Cutout] = []
+    for piece, image in zip(line.split(cutout.HOLE), [*images, None], strict=True):
+        pieces += [piece] if image is None else [piece, image]
+    return pieces
 
 
 def _refuse_input(number: int, length: int, limit: int) -> NoReturn:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from batch_infer.protocol.text import Text
 from batch_inferd.backends.batch.provider import Unsettled, Upload
+from batch_inferd.backends.traffic import TRAFFIC
 from batch_inferd.seams.failpoint import failpoint
 from batch_inferd.seams.files import sync, write_all
+from batch_inferd.worker.batch.holed import HoledFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -28,15 +30,29 @@ if TYPE_CHECKING:
 async def upload(
     context: JobContext, params: UploadParams, interruptible: Interruptible, progress: Progress
 ) -> dict[str, Any]:
-    """Send a packed file, or find that it was sent. Raises OSError, NotSent, ProviderError, JobCancelled."""
-    await asyncio.to_thread(_check_size, context.directory, params)
+    """Send a packed file, or find that it was sent. Raises OSError, NotSent, ProviderError, JobCancelled.
+
+    Refused with `holed.IMAGE_CHANGED`: it has to be packed again.
+    """
     file = Upload(context.directory.path / params.file, params.filename, params.size)
+    if params.holed:
+        file = file._replace(opened=lambda: HoledFile(context, params.file, params.size))
+    else:
+        await asyncio.to_thread(_check_size, context.directory, params)
     provider = context.provider
     input_ref: str | None = None
     if params.reuse:
         input_ref = await interruptible(provider.find_upload(file))
     if input_ref is None:
-        input_ref = await interruptible(provider.upload(file, lambda done: progress(done, params.size)))
+        before = 0
+
+        def sent(done: int) -> None:
+            nonlocal before
+            TRAFFIC.add(sent=max(0, done - before))
+            before = done
+            progress(done, params.size)
+
+        input_ref = await interruptible(provider.upload(file, sent))
     failpoint("batch.uploaded")
     return {"input_ref": input_ref}
 
@@ -64,6 +80,7 @@ async def download(
             first = not size
             part.write(data)
             size += len(data)
+            TRAFFIC.add(received=len(data))
             progress(size, 0)
             if first:
                 failpoint("batch.download_half")
