@@ -62,9 +62,9 @@ $(VENV)/.aimock: Makefile | $(VENV)/bin/python
 demo: $(VENV)/.core
 	@sh examples/demo.sh $(BIN)
 
-# One worker more than there are cores: many tests wait for other processes.
+# Two workers more than there are cores: many tests wait for other processes.
 test: $(VENV)/.dev $(VENV)/.aimock
-	$(BIN)/python -m pytest -q -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)') --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
