@@ -9,6 +9,7 @@ from batch_inferd.money.cost import cost_json, spent
 from batch_inferd.money.forecast import forecast
 from batch_inferd.money.prices import Price, Rates
 from batch_inferd.money.survey import of_lines
+from batch_inferd.money.under_way import under_way
 from batch_inferd.money.used import Used
 from batch_inferd.testing.billing import Tokenizer
 
@@ -44,6 +45,22 @@ def test_answers_without_usage_are_counted_and_cost_nothing_known():
     assert cost["forecast"] == 12.5
     assert cost_json(Used(answered=3, unknown=3), PRICE)["per_record"] is None
     assert cost_json(USED, None) is None
+
+
+def test_what_is_under_way_is_committed():
+    found = of_lines(
+        [b'{"messages": [{"role": "user", "content": "%s"}]}' % (b"word " * 100)] * 4, "messages"
+    )
+    sent = {"calls": 3, "batched": 2, "max_tokens": 1000}
+    mean = 1_000_000 / 8
+    each = mean * 2 + 1000 * 10
+    assert under_way(PRICE, USED, None, **sent) == pytest.approx((3 * each + 2 * each / 2) / 1e6)
+    assert cost_json(USED, PRICE, under_way=0.5)["committed"] == pytest.approx(spent(USED, PRICE).total + 0.5)
+    before = under_way(PRICE, Used(), found, **sent)
+    assert before == pytest.approx(4 * (found.first(4).total / 4 * 2 + 10_000) / 1e6)
+    assert under_way(PRICE, Used(), None, **sent) is None
+    assert under_way(Price(online=ONLINE), USED, None, **sent) is None
+    assert under_way(PRICE, Used(), None, calls=0, batched=0, max_tokens=1000) == 0.0
 
 
 def test_sums_and_differences():

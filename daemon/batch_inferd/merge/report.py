@@ -43,7 +43,7 @@ class Header:
     backend: str = "online"
     batches: dict[str, Any] | None = None
     price: Price | None = None  # None: none is known
-    budget: dict[str, float | None] | None = None  # what its cost says of a budget
+    budget: dict[str, float] | None = None  # what its cost says of a budget
 
 
 class ChunkLines:

@@ -63,9 +63,13 @@ def cost_json(
     used: Used,
     price: Price | None,
     forecast: float | None = None,
-    budget: Mapping[str, float | None] | None = None,
+    budget: Mapping[str, float] | None = None,
+    under_way: float | None = 0.0,
 ) -> dict[str, Any] | None:
-    """The `cost` of docs/costs.md; None where no price is known. `budget`: what the task's budget says."""
+    """The `cost` of docs/costs.md; None where no price is known.
+
+    `budget`: what the task's budget says, if it has one; else `under_way` is what was sent and is not back.
+    """
     if price is None:
         return None
     money = spent(used, price)
@@ -80,9 +84,13 @@ def cost_json(
         "unknown_records": used.unknown,
         "per_record": None if money is None or known <= 0 else amount(money.total / known),
         "forecast": amount(forecast),
-        **(budget or {"budget": None, "committed": None}),
+        **(budget or {"budget": None, "committed": amount(_sum(money, under_way))}),
         "prices": rates_json(price),
     }
+
+
+def _sum(money: Spent | None, more: float | None) -> float | None:
+    return None if money is None or more is None else money.total + more
 
 
 def rates_json(price: Price) -> dict[str, Any]:

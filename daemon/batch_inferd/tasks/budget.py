@@ -90,11 +90,11 @@ class TaskBudget:
             str(task.config["profile"]["rename"].get("max_tokens", "max_tokens")),
         )
 
-    def to_json(self) -> dict[str, float | None]:
-        """What the `cost` of a summary says of it."""
+    def to_json(self) -> dict[str, float] | None:
+        """What the `cost` of a summary says of it; None without a budget."""
         budget = self.config
         if budget is None:
-            return {"budget": None, "committed": None}
+            return None
         total = self._ledger.total if self._open else self._told_by_answers() + self._lost
         return {"budget": budget.amount, "committed": units(total)}
 

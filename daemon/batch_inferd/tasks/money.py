@@ -8,10 +8,12 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
+from batch_inferd.batches import submission as submissions
 from batch_inferd.money.cost import amount, cost_json, spent
 from batch_inferd.money.forecast import forecast
 from batch_inferd.money.prices import FACT, Price, query_of, stored_price
 from batch_inferd.money.survey import Survey, survey
+from batch_inferd.money.under_way import under_way
 from batch_inferd.money.used import Used
 from batch_inferd.tasks import states
 from batch_inferd.tasks.threads import in_thread
@@ -79,7 +81,23 @@ class TaskMoney:
         price = self.price
         if price is None:
             return None
-        return cost_json(self.used, price, self._forecast(price), self._task.budget.to_json())
+        forecast = self._forecast(price)
+        return cost_json(self.used, price, forecast, self._task.budget.to_json(), self._under_way(price))
+
+    def _under_way(self, price: Price) -> float | None:
+        task = self._task
+        batched = 0
+        if task.batch is not None:
+            open_ones = task.batch.open.values()
+            batched = sum(one.requests for one in open_ones if one.state not in submissions.UNCREATED)
+        return under_way(
+            price,
+            self.used,
+            self._survey,
+            calls=task.progress.total("in_flight"),
+            batched=batched,
+            max_tokens=int(task.config["config"]["model"]["max_tokens"]),
+        )
 
     def of_chunk(self, row: ChunkRow, live: Mapping[str, int]) -> float | None:
         """What a chunk has cost; `live` are the newest counters of its lease."""
@@ -101,11 +119,11 @@ class TaskMoney:
     def _forecast(self, price: Price) -> float | None:
         task = self._task
         done = task.progress.terminal
-        if task.state in (states.MERGING, *states.ENDED) or not done:
+        if task.state in (states.MERGING, *states.ENDED):
             return None
-        if self._survey is None:
-            if self._surveying is None and not task.forgotten:
-                self._surveying = asyncio.create_task(self._look_through(), name=f"survey-{task.id}")
+        if self._survey is None and self._surveying is None and not task.forgotten:
+            self._surveying = asyncio.create_task(self._look_through(), name=f"survey-{task.id}")
+        if self._survey is None or not done:
             return None
         return forecast(self.used, price, self._survey, done, self._expected(self._survey))
 
