@@ -8,6 +8,7 @@ import importlib.util
 import os
 import socket
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -98,6 +99,7 @@ class RawServer:
         self.connections = self.open = self.most = 0
         self._changed = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
+        self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.context, backlog=1024)
@@ -109,12 +111,20 @@ class RawServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # Waited for from before the close: after it Python 3.11 does not wait for connections any more.
+        closed = asyncio.create_task(self.server.wait_closed())
+        await asyncio.sleep(0)
         self.server.close()
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        async with asyncio.timeout(10):
+            await closed
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
