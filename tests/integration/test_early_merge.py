@@ -73,3 +73,8 @@ def test_a_stage_that_somebody_removes_is_made_again(running):
     for path in (*stage(running).iterdir(), stage(running)):
         path.rmdir() if path.is_dir() else path.unlink()
     end(running)
+
+
+def test_a_folder_of_outputs_that_is_moved_away_is_made_again(running):
+    (running.workspace / "merged/X").rename(running.workspace / "aside")
+    end(running)

@@ -31,6 +31,9 @@ def bound(endpoint="chat", own_model=False, **fields):
     return most.input - len(body), most.output
 
 
+SOUND = {"type": "input_audio"}
+
+
 def test_the_input_has_no_more_tokens_than_bytes():
     assert bound() == (REQUEST + MESSAGE, 16)
     assert bound(messages=ASK * 3)[0] == REQUEST + 3 * MESSAGE
@@ -70,7 +73,16 @@ def test_the_names_of_a_service():
         {"max_tokens": -1},
         {"max_tokens": 0},
         {"max_tokens": "16"},
+        {"max_tokens": 10**11},
+        {"max_tokens": 10**400},
         {"n": 1.5},
+        {"search_parameters": {"mode": "on"}},
+        {"models": ["dear/model"]},
+        {
+            "messages": [
+                {"role": "user", "content": [SOUND | {"input_audio": {"data": "https://x/hour.mp3"}}]}
+            ]
+        },
         {"web_search_options": {"x": 1}},
         {"enable_search": True},
         {"prediction": {"type": "content", "content": "x"}},
@@ -84,6 +96,23 @@ def test_the_names_of_a_service():
 def test_what_has_no_bound_is_not_sent(fields):
     with pytest.raises(Unbounded, match="not sent, as the task has a budget"):
         bound(**fields)
+
+
+def test_digits_without_end_bound_nothing():
+    with pytest.raises(Unbounded):
+        bounded("chat", b'{"messages": [], "max_tokens": %b}' % (b"9" * 5000), PLAN)
+
+
+def test_a_recording_is_bounded_by_its_bytes():
+    data = base64.b64encode(bytes(3000)).decode()
+    sound = SOUND | {"input_audio": {"data": data, "format": "wav"}}
+    assert bound(messages=[{"role": "user", "content": [sound]}])[0] >= REQUEST + MESSAGE
+
+
+def test_an_image_whose_type_is_escaped_is_one():
+    part = b'{"type": "image\\u005furl", "image_url": {"url": "x"}}'
+    body = b'{"messages": [{"role": "user", "content": [%b]}]}' % part
+    assert bounded("chat", body, PLAN).input >= 765
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages": \xff}', b"[" * 5000])

@@ -6,6 +6,7 @@ files, the outcomes in the journals, and each record must have exactly one termi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +28,7 @@ from batch_inferd.merge.tally import Counts, Problems, Tally
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from batch_inferd.money.prices import Price
     from batch_inferd.seams.files import Directory
@@ -171,6 +172,7 @@ def _merge_chunks(
     with (
         ahead(chunks(journals), scan, merger.close, _READY) as scanned,
         ahead(scanned, merger.verify, merger.close, _READY) as verified,
+        _ending(stop),
     ):
         for number, ready in enumerate(verified, start=1):
             row = ready.row
@@ -190,3 +192,14 @@ def _merge_chunks(
             line = row.first_line + row.lines
             if progress is not None:
                 progress(number)
+
+
+@contextlib.contextmanager
+def _ending(stop: threading.Event | None) -> Iterator[None]:
+    """Once a merge has failed, nobody waits for further chunks any more."""
+    try:
+        yield
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        raise

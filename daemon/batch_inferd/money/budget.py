@@ -31,12 +31,17 @@ _LIMITS: dict[str, tuple[str, ...]] = {
     "responses": ("max_output_tokens",),
 }
 # What is read, searched, written or charged beyond the text of the request.
-_BEYOND = ("previous_response_id", "conversation", "web_search_options", "enable_search", "audio")
+_BEYOND = (
+    "previous_response_id", "conversation", "audio", "web_search_options", "web_search", "enable_search",
+    "search_options", "search_parameters", "plugins", "models", "route",
+)  # fmt: skip
 _BEYOND_OF = {"responses": ("prompt",), "chat": ("prediction",)}
 _EMPTY = (b"null", b"false", b"[]", b"{}", b'""')
 _PICTURES = frozenset({"image_url", "input_image", "image"})
 _OTHERS = frozenset({"video", "video_url", "input_video", "file", "input_file", "document", "audio_url"})
-_PARTS = re.compile(b'"(?:%b)"' % "|".join(sorted(_PICTURES | _OTHERS)).encode())
+_SOUND = "input_audio"  # its bytes are a bound, where they are in it
+_PARTS = re.compile(rb'\\u|"(?:%b)"' % "|".join(sorted({*_PICTURES, *_OTHERS, _SOUND})).encode())
+_DIGITS = 10  # no service allows more tokens than numbers of so many can say
 
 
 class Unbounded(ValueError):  # noqa: N818  said of the request
@@ -104,7 +109,7 @@ def bounded(endpoint: str, body: bytes, plan: BudgetPlan, *, own_model: bool = F
         return _most(endpoint, body, plan, own_model=own_model)
     except RecursionError as error:
         raise Unbounded("not sent, as the task has a budget: nested too deeply") from error
-    except (rawjson.InvalidJson, Unbounded) as error:
+    except ValueError as error:
         raise Unbounded(f"not sent, as the task has a budget: {error}") from error
 
 
@@ -143,7 +148,7 @@ def _output(endpoint: str, fields: Mapping[str, bytes | memoryview], plan: Budge
 def _whole(name: str, raw: bytes | memoryview) -> int:
     """A positive whole number. Raises Unbounded."""
     text = bytes(raw)
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdigit() or len(text) > _DIGITS or int(text) < 1:
         shown = text[:50].decode("utf-8", "replace")
         raise Unbounded(f"its {name} is {shown}, which bounds nothing; write a positive whole number")
     return int(text)
@@ -169,7 +174,15 @@ def _pictures(value: Any, each: int) -> int:
         raise Unbounded(f'how many tokens a part of type "{kind}" has is not known before')
     if isinstance(kind, str) and kind in _PICTURES:
         return each - _embedded(value)
+    if kind == _SOUND and _is_elsewhere(value.get(_SOUND)):
+        raise Unbounded("how many tokens a recording has that is not in it is not known before")
     return sum(_pictures(item, each) for item in value.values())
+
+
+def _is_elsewhere(sound: Any) -> bool:
+    """Whether a recording is only named, and not in the request as base64."""
+    data = sound.get("data") if isinstance(sound, dict) else None
+    return not isinstance(data, str) or ":" in data.removeprefix("data:")[:64]
 
 
 def _embedded(part: dict[str, Any]) -> int:

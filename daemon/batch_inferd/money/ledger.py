@@ -56,6 +56,10 @@ class Ledger:
         """Count from `spent` on, of which `charged` is a part."""
         self.spent = spent - self.charged
 
+    def is_stale(self, key: str, said: dict[str, Any]) -> bool:
+        """Whether a purse that goes on is of an earlier budget, and is not counted any more."""
+        return key not in self.held and not said["closed"] and bool(said["granted"])
+
     def hear(self, key: str, seat: str, said: dict[str, Any]) -> bool:
         """What a purse says; whether what stands on the disk is out of date."""
         one = self.held.get(key)

@@ -181,7 +181,11 @@ class TaskBudget:
         """A worker's purse has something to say."""
         if self.config is None:
             return
-        self._dirty |= self._ledger.hear(f"{seat.name}/{said['purse']}", seat.name, said)
+        key = f"{seat.name}/{said['purse']}"
+        if self._ledger.is_stale(key, said):
+            seat.send("grant", {"task": self._task.uuid, "purse": said["purse"], "granted": 0, "void": True})
+            return
+        self._dirty |= self._ledger.hear(key, seat.name, said)
         self.wake()
 
     def seat_gone(self, seat: Seat) -> None:
@@ -239,6 +243,11 @@ class TaskBudget:
             ledger.break_promises()
             if task.state not in states.ENDED:
                 await task.fault(disk_errno(error), str(error))
+        except Exception as error:
+            # Nobody waits for this: without a word the task would stand still.
+            ledger.break_promises()
+            task.context.logs.exception(task.id, "a bug in the task's budget")
+            await task.bug(repr(error))
 
     def _tell(self) -> None:
         seats = {lease.seat.name: lease.seat for lease in self._task.leases.values()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from batch_inferd.merge.merge import End, MergeResult, MergeStopped, merge_task
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from batch_inferd.journal.names import Listing
     from batch_inferd.merge.chunk import MergeChunk
     from batch_inferd.money.prices import Price
+    from batch_inferd.seams.files import Directory
     from batch_inferd.tasks.task import Task
 
 _FIRST = 64  # chunks that are done before it begins
@@ -35,7 +37,7 @@ class EarlyMerge:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._run: _Run | None = None
-        self._in_vain = False  # there was trouble: not again before the driver starts anew
+        self._in_vain = False  # there was trouble: not again
 
     def look(self) -> None:
         """Some chunks may be done: begin, or go on."""
@@ -47,7 +49,7 @@ class EarlyMerge:
             run.go_on(done)
 
     async def finish(
-        self, generation: int, ended: float, progress: Callable[[int], None]
+        self, merged: Directory, generation: int, ended: float, progress: Callable[[int], None]
     ) -> MergeResult | None:
         """All chunks are done: merge the rest; see `merging.merge`. None where all has to be merged anew."""
         run = self._run
@@ -55,20 +57,25 @@ class EarlyMerge:
             return None
         end = await merging.end_of(self._task, ended)
         result = None
-        if run.fits(generation, end.header.price):
+        if run.fits(merged, generation, end.header.price):
             try:
                 result = await run.finish(end, progress)
             except Exception as error:  # noqa: BLE001  whatever it was: merging anew meets it again, or does not
                 self._task.log(logging.DEBUG, f"the early merge came to nothing: {error!r}")
         await self.give_up()
+        if result is not None and not result.identity:
+            self._task.log(logging.WARNING, f"the early merge does not add up: {result.problems[:3]}")
+            return None
         return result
 
     async def give_up(self) -> None:
         """End it, with its stage; the threads are out when this returns."""
-        run, self._run = self._run, None
+        run = self._run
         if run is not None:
             await run.stop()
-            self._in_vain = run.failed
+            self._run = None
+            # Its stage takes room, too: on a disk that is full it must not come again.
+            self._in_vain |= run.failed or self._task.rests_for("disk_full")
 
 
 class _Run:
@@ -79,6 +86,7 @@ class _Run:
         self._generation = int(task.facts.get("generation", 0)) + 1
         self._round = task.round
         self._price: Price | None = None
+        self._place: tuple[int, int] | None = None  # the folder of the outputs
         self._more = threading.Event()  # chunks, or the end
         self._stop = _Stop(self._more)
         self._end: End | None = None
@@ -99,10 +107,15 @@ class _Run:
             self._known = done
             self._more.set()
 
-    def fits(self, generation: int, price: Price | None) -> bool:
-        """Whether it is what a merge that begins now would be."""
+    def fits(self, merged: Directory, generation: int, price: Price | None) -> bool:
+        """Whether it is what a merge into `merged` that begins now would be."""
         task = self._task
-        return (generation, task.round, price, merging.is_cancelled(task)) == (
+        return self._place == merged.identity and (
+            generation,
+            task.round,
+            price,
+            merging.is_cancelled(task),
+        ) == (
             self._generation,
             self._round,
             self._price,
@@ -118,8 +131,9 @@ class _Run:
 
     async def stop(self) -> None:
         """End it."""
-        self._stop.set()
-        self._job.cancel()
+        if not self._stop.is_set():
+            self._stop.set()
+            self._job.cancel()  # once: it waits for its thread then
         await asyncio.wait([self._job])
 
     async def _merge(self) -> MergeResult:
@@ -128,6 +142,7 @@ class _Run:
             await task.money.settled()
             self._price = task.money.price
             merged = await asyncio.to_thread(merging.open_merged, task)
+            self._place = merged.identity
             try:
                 return await in_thread(
                     lambda: merge_task(
@@ -156,12 +171,14 @@ class _Run:
             if self._stop.is_set():
                 raise MergeStopped
             at_end = self._end is not None
-            journals.forget()
-            for row in merging.rows_after(self._task, last, self._loop):
-                if row.state != "done" and not at_end:
+            for page in merging.pages_after(self._task, last, self._loop):
+                journals.forget()  # what is known of them must be younger than what is done in the page
+                ready = page if at_end else list(takewhile(lambda row: row.state == "done", page))
+                for row in ready:
+                    yield merging.merge_chunk(row)
+                    last = row.n
+                if len(ready) < len(page):
                     break
-                yield merging.merge_chunk(row)
-                last = row.n
             if at_end:
                 return
 

@@ -40,7 +40,7 @@ async def merge_and_publish(task: Task) -> None:
             loop.call_soon_threadsafe(task.changed)
 
     try:
-        result = await task.early.finish(generation, ended, progress) or await merging.merge(
+        result = await task.early.finish(merged, generation, ended, progress) or await merging.merge(
             task, merged, generation, ended=ended, progress=progress
         )
         end = _end_facts(task, result, cancelled, ended)

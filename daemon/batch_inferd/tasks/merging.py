@@ -39,7 +39,7 @@ async def merge(
         lambda: merge_task(
             task.directory,
             merged,
-            lambda _: (merge_chunk(row) for row in rows_after(task, 0, loop)),
+            lambda _: (merge_chunk(row) for page in pages_after(task, 0, loop) for row in page),
             generation=generation,
             round=task.round,
             end=lambda: end,
@@ -85,11 +85,11 @@ def is_cancelled(task: Task) -> bool:
     return bool(task.facts.get("cancel"))
 
 
-def rows_after(task: Task, chunk: int, loop: asyncio.AbstractEventLoop) -> Iterator[ChunkRow]:
+def pages_after(task: Task, chunk: int, loop: asyncio.AbstractEventLoop) -> Iterator[list[ChunkRow]]:
     """The task's chunks behind one, in order. In any thread but that of `loop`, which is the task's."""
     while True:
         page = asyncio.run_coroutine_threadsafe(task.db.page(chunk, _PAGE), loop).result()
-        yield from page
+        yield page
         if len(page) < _PAGE:
             return
         chunk = page[-1].n

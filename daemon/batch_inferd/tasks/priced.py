@@ -9,6 +9,8 @@ from batch_inferd.config.problems import problem_at
 from batch_inferd.money.estimate import no_price
 from batch_inferd.money.prices import FACT, query_of, stored_price
 
+_LIMIT = "max_tokens"
+
 if TYPE_CHECKING:
     from batch_inferd.services.resolve import Resolved
     from batch_inferd.tasks.context import Context
@@ -39,6 +41,9 @@ async def priced(
         raise problem_at(source, "budget", text)
     if resolved.backend == "batch" and price.batch is None:
         text = Text("a budget needs a price: write prices.batch_discount, the share that batches cost less")
+        raise problem_at(source, "budget", text)
+    if _LIMIT in resolved.profile.omit:
+        text = Text("a budget needs a bound, and {field} is not sent to this service", {"field": _LIMIT})
         raise problem_at(source, "budget", text)
     if task is not None and not task.budget.agrees(budget.currency):
         text = Text("what was spent so far was counted in another currency; write the budget in that one")

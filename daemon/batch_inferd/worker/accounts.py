@@ -159,9 +159,17 @@ class Accounts:
         return Purse(self._purses, lambda said: self._send("purse", {"task": task, **said}), self._wake)
 
     def on_grant(self, params: dict[str, Any]) -> None:
-        """The daemon's word on what a purse may spend; one that is closed is not meant any more."""
+        """The daemon's word on what a purse may spend; one that is closed is not meant any more.
+
+        `void`: the purse is of an earlier budget; another one takes its place.
+        """
         queue = self._queues.get(str(params["task"]))
-        if queue is not None and queue.purse is not None and queue.purse.number == int(params["purse"]):
+        if queue is None or queue.purse is None or queue.purse.number != int(params["purse"]):
+            return
+        if params.get("void"):
+            queue.purse = self._purse(queue.prepared)
+            self._wake()
+        else:
             queue.purse.grant(int(params["granted"]))
 
     def _retire_links(self) -> None:
