@@ -13,10 +13,10 @@ def running(shell, service):
     shell.config(
         model=service_config(service),
         lines_per_chunk=1,
-        execution={"concurrency": 32},
-        limits={"max_concurrency": 32},
+        execution={"concurrency": 8},
+        limits={"max_concurrency": 8},
     )
-    service.control(latency_ms=60)
+    service.control(latency_ms=200)
     prompts(shell.workspace / "in.jsonl", RECORDS)
     shell.run("-pipeline", "in.jsonl", "-task-id", "X")
     wait_for(lambda: stage(shell).exists(), "the early merge")
@@ -29,7 +29,8 @@ def stage(shell):
     return shell.workspace / "merged/X/.stage-1"
 
 
-def end(shell):
+def end(shell, service):
+    service.control(latency_ms=0)
     shell.run("-monitor", "X", timeout=100)
     out = Outputs(shell.workspace, "X")
     out.check_identity(RECORDS)
@@ -38,27 +39,27 @@ def end(shell):
     return out
 
 
-def test_the_outputs_are_those_of_a_merge_at_the_end(running):
-    out = end(running)
+def test_the_outputs_are_those_of_a_merge_at_the_end(running, service):
+    out = end(running, service)
     assert [chunk["chunk"] for chunk in out.report["chunks"]] == list(range(1, RECORDS + 1))
     found = running.json("-validate", "X", "-repair")
     assert found["ok"] is True
 
 
-def test_a_killed_daemon_begins_again(running):
+def test_a_killed_daemon_begins_again(running, service):
     kill(running.daemon())
     running.run("-status", "X")
-    end(running)
+    end(running, service)
 
 
-def test_a_pause_gives_it_up_and_a_resume_begins_again(running):
+def test_a_pause_gives_it_up_and_a_resume_begins_again(running, service):
     running.run("-pause", "X")
     wait_for(lambda: not stage(running).exists(), "the stage to go")
     running.run("-resume", "X")
-    end(running)
+    end(running, service)
 
 
-def test_a_cancelled_task_is_merged_as_it_ended(running):
+def test_a_cancelled_task_is_merged_as_it_ended(running, service):
     running.run("-cancel", "X")
     running.run("-monitor", "X", code=None)
     out = Outputs(running.workspace, "X")
@@ -69,12 +70,12 @@ def test_a_cancelled_task_is_merged_as_it_ended(running):
     assert not stage(running).exists()
 
 
-def test_a_stage_that_somebody_removes_is_made_again(running):
+def test_a_stage_that_somebody_removes_is_made_again(running, service):
     for path in (*stage(running).iterdir(), stage(running)):
         path.rmdir() if path.is_dir() else path.unlink()
-    end(running)
+    end(running, service)
 
 
-def test_a_folder_of_outputs_that_is_moved_away_is_made_again(running):
+def test_a_folder_of_outputs_that_is_moved_away_is_made_again(running, service):
     (running.workspace / "merged/X").rename(running.workspace / "aside")
-    end(running)
+    end(running, service)
