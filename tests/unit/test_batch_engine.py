@@ -224,6 +224,16 @@ async def test_an_end_that_was_committed_is_counted_although_its_life_is_broken_
     assert (await run.store.open()) == []
 
 
+@pytest.mark.parametrize("state", [states.REFUSED, states.DROPPED])
+async def test_what_comes_to_nothing_leaves_no_packed_file(run, task, state):
+    one = await submit(run, states.PACKED)
+    path = task.directory.path / one.detail.file
+    path.parent.mkdir()
+    path.write_bytes(b"{}\n")
+    await run.close(one, state, [])
+    assert not path.exists()
+
+
 # creating
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -64,6 +66,18 @@ def test_what_is_sent_is_what_a_file_with_images_would_have(desk, tmp_path):
         assert desk.sent(pack, piece) == wanted
     assert pack["bytes"] == len(wanted)
     assert (desk.path / pack["file"]).stat().st_size < len(wanted) / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux only")
+def test_an_image_whose_name_is_no_utf8_is_sent(desk, tmp_path):
+    path = tmp_path / "pictures" / "a\udc80.png"
+    data = picture(kind="png")
+    path.write_bytes(data)
+    desk.add(line(f"file://{path}"))
+    (pack,) = desk.pack()["packs"]
+    (sent,) = desk.packed(pack)
+    url = sent["body"]["messages"][0]["content"][1]["image_url"]["url"]
+    assert url == f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)

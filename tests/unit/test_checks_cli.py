@@ -198,6 +198,21 @@ def test_clean_tells_what_it_does_not_remove(ws):
     assert "task c is kept" in cli.stderr
 
 
+def test_clean_tells_once_what_to_do_about_it(ws):
+    def refusal(name):
+        hints = [Text("move it away").to_wire()]
+        text = Text("what {id} has cost cannot be kept", {"id": name}).to_wire()
+        return {"task_id": name, "error": "task_conflict", "text": text, "hints": hints}
+
+    cli = Cli(ws, [cleaner(refused=[refusal("b"), refusal("c")])])
+    assert cli("-clean", "b", "c") == 3
+    assert "task c was not removed: what c has cost cannot be kept" in cli.stderr
+    assert cli.stderr.count("hint: move it away") == 1
+    cli = Cli(ws, [cleaner(refused=[refusal("b"), refusal("c")])])
+    assert cli("-clean", "b", "c", "-json") == 3
+    assert [one["hints"] for one in json.loads(cli.stdout)["refused"]] == [["move it away"]] * 2
+
+
 def test_an_empty_workspace_has_nothing_to_clean(tmp_path):
     cli = Cli(Workspace(tmp_path), [])
     assert cli("-clean", "-yes") == 0

@@ -12,6 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batch_inferd.images.errors import ImageError
+from batch_inferd.images.load import load
+from batch_inferd.images.plan import ImagePlan
 from batch_inferd.images.refs import path_of
 from batch_inferd.intake.linefile import LineFile
 from batch_inferd.intake.spool import SpoolSink, SpoolStopped, pour
@@ -105,3 +108,13 @@ def test_a_link_that_leads_nowhere_is_a_record(tmp_path):
     (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "folder.png").symlink_to(tmp_path)
     assert [json.loads(line)["custom_id"] for line in source(tmp_path).records()] == ["a.png", "b.png"]
+
+
+def test_a_link_to_itself_is_a_record_of_a_missing_image(tmp_path):
+    fill(tmp_path, [b"a.png"])
+    (tmp_path / "b.png").symlink_to("b.png")
+    lines = list(source(tmp_path).records())
+    assert [json.loads(line)["custom_id"] for line in lines] == ["a.png", "b.png"]
+    with pytest.raises(ImageError, match="does not exist") as caught:
+        load(reference(lines[1]), ImagePlan())
+    assert caught.value.cls == "image_missing"

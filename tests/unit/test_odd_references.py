@@ -13,7 +13,7 @@ from batch_inferd.images.embed import embed, measure
 from batch_inferd.images.errors import ImageError
 from batch_inferd.images.load import load, size_of
 from batch_inferd.images.plan import ImagePlan
-from batch_inferd.images.refs import path_of, shown
+from batch_inferd.images.refs import in_utf8, path_of, shown
 from batch_inferd.sources import s3, s3http, stream, table
 from batch_inferd.sources.jsonl import JsonlReader
 from batch_inferd.sources.open import detect, open_source
@@ -104,6 +104,26 @@ def test_a_name_that_is_no_utf8_stays_a_name(tmp_path):
     ref = References(str(tmp_path)).resolve(f"{HALF}.png")
     assert ref == f"{tmp_path.as_uri()}/%80.png"
     assert path_of(f"file:///{HALF}.png") == f"/{HALF}.png"
+
+
+@settings(max_examples=300, deadline=None)
+@given(ref=ODD.map("file:///{}".format))
+@example(ref=f"file:///%{HALF}41%4{HALF}.png")
+@example(ref="file:///\udcc3\udca9图.png")
+def test_a_reference_in_utf8_means_the_same_file(ref):
+    try:
+        path = path_of(ref)
+    except ImageError:
+        return
+    written = in_utf8(ref)
+    assert written.encode().decode() == written
+    assert path_of(written) == path
+
+
+@pytest.mark.parametrize("ref", [f"file:///{LONE}.png", f"s3://b/{HALF}.png", f"https://h/#{HALF}"])
+def test_half_of_a_character_is_an_image_error(ref):
+    with pytest.raises(ImageError, match="half of a character"):
+        in_utf8(ref)
 
 
 def test_odd_references_in_lines_are_error_records(tmp_path):

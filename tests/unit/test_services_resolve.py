@@ -47,6 +47,14 @@ def test_the_test_service() -> None:
     assert plan(result)["headers"] == {"Authorization": "Bearer YOUR_PASSWORD"}
 
 
+def test_the_test_service_gets_a_key_where_the_config_has_none() -> None:
+    result = resolved(TEST.replace("YOUR_PASSWORD", "none"))
+    assert result.credential == Credential(None)
+    assert plan(result)["headers"] == {"Authorization": "Bearer none"}
+    own = resolved(TEST.replace("YOUR_PASSWORD", "none, headers: {authorization: Bearer mine}"))
+    assert plan(own)["headers"] == {"authorization": "Bearer mine"}
+
+
 def test_the_test_service_needs_its_address() -> None:
     with pytest.raises(ValueError, match="address"):
         resolved(TEST, test_base_url=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,6 +39,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_without_a_table_it_is_a_folder_of_images(folder: Path) -> None:
+    assert found(folder).kind == "folder"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_to_itself_is_no_table(folder: Path) -> None:
+    (folder / "t.csv").symlink_to("t.csv")
     assert found(folder).kind == "folder"
 
 

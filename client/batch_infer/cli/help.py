@@ -23,7 +23,7 @@ def help_text(lang: str, cells: int) -> str:
     usages |= {f.name: f"-{f.name} {'|'.join(f.choices)}" for f in FLAGS if f.choices and f.is_verb}
     left = max(width(usage) for usage in usages.values())
     for group, flags in GROUPS:
-        lines += ["", group.render(lang) + ":"]
+        lines += ["", Text("{group}:", {"group": group}).render(lang)]
         for flag in flags:
             lines += _entry(usages[flag.name], flag.help.render(lang), left, cells)
     lines += ["", _EXIT.render(lang)]

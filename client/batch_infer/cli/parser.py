@@ -221,16 +221,18 @@ def _without_settings(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
     return ids, tuple(word for word in words if "=" in word)
 
 
-def _chosen(verb: Flag, own: list[str]) -> str:
-    allowed = "|".join(verb.choices)
-    usage = Text("write: {usage}", {"usage": f"batch_infer -{verb.name} {allowed}"})
+def _chosen(flag: Flag, own: list[str]) -> str:
+    command = f"-{flag.name} {'|'.join(flag.choices)}"
+    if not flag.is_verb:
+        command = f"{BY_NAME[flag.goes_with[0]].usage} {command}"
+    usage = Text("write: {usage}", {"usage": f"batch_infer {command}"})
     if not own:
-        raise _no_value(verb, usage)
-    if own[0] not in verb.choices:
-        near = closest(own[0], verb.choices)
-        meant = (Text("did you mean {flag}?", {"flag": f"-{verb.name} {near}"}),) if near else ()
+        raise _no_value(flag, usage)
+    if own[0] not in flag.choices:
+        near = closest(own[0], flag.choices)
+        meant = (Text("did you mean {flag}?", {"flag": f"-{flag.name} {near}"}),) if near else ()
         raise UsageError(
-            Text("{flag} knows no {word!r}", {"flag": f"-{verb.name}", "word": own[0]}), hints=(*meant, usage)
+            Text("{flag} knows no {word!r}", {"flag": f"-{flag.name}", "word": own[0]}), hints=(*meant, usage)
         )
     return own[0]
 

@@ -180,8 +180,6 @@ class Creation(Step):
         if budget.config is not None and one.detail.most is None:
             # It was packed before there was a budget: its lines are packed anew, and counted.
             await run.close(one, states.REFUSED, [])
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(run.task.directory.unlink, one.detail.file)
             return False
         while True:
             changed = budget.changed()
@@ -345,5 +343,3 @@ class Creation(Step):
         one, run = self.one, self.run
         run.capacity.release(self.key)
         await run.close(one, states.DROPPED, [])
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(run.task.directory.unlink, one.detail.file)

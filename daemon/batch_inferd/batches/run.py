@@ -401,7 +401,7 @@ class BatchRun(Terms):
         self.tell()
 
     async def close(self, one: Submission, state: str, ends: list[ChunkEnd]) -> None:
-        """Commit the end of a submission, whole; its lines are free. Raises sqlite3.Error."""
+        """Commit the end of a submission, whole; its lines are free, its file goes. Raises sqlite3.Error."""
         if state not in CLOSED:
             raise ValueError(state)
         await self.whole(self._close(one, state, ends))
@@ -428,6 +428,9 @@ class BatchRun(Terms):
         self.capacity.release(self.key(one))
         self.task.budget.settled(one)
         self.changed(changes)
+        if state != states.COLLECTED:  # collecting removes it with the files that were fetched
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self.task.directory.unlink, one.detail.file)
 
     def changed(self, changes: list[Change]) -> None:
         """Chunks are in another state now."""

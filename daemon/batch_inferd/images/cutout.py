@@ -16,7 +16,7 @@ from batch_inferd.images.dimensions import dimensions
 from batch_inferd.images.embed import references, too_large
 from batch_inferd.images.errors import ImageError
 from batch_inferd.images.load import load, read
-from batch_inferd.images.refs import shown
+from batch_inferd.images.refs import in_utf8, shown
 
 if TYPE_CHECKING:
     from batch_inferd.images.plan import ImagePlan
@@ -27,7 +27,7 @@ HOLE = b"\0"  # in the place of an image: JSON has no such byte
 class Cutout(msgspec.Struct, frozen=True):
     """An image that was found good: `size` and `digest` (SHA-256) are of the bytes that will be sent."""
 
-    ref: str
+    ref: str  # UTF-8: it is written into the packed file
     media: str  # such as image/jpeg
     size: int
     digest: str
@@ -69,9 +69,10 @@ def cut(body: bytes, plan: ImagePlan, limit: int | None = None) -> Cut:
     pixels: list[tuple[int, int] | None] = []
     size, cursor = len(body), 0
     for one in references(body, fetch_urls=plan.fetch_urls):
-        image = load(one.ref, plan)
+        ref = in_utf8(one.ref)
+        image = load(ref, plan)
         digest = hashlib.sha256(image.data).hexdigest()
-        images.append(Cutout(one.ref, image.media_type, len(image.data), digest, image.scaled))
+        images.append(Cutout(ref, image.media_type, len(image.data), digest, image.scaled))
         known = image.width and image.height
         pixels.append((image.width or 0, image.height or 0) if known else dimensions(image.data))
         del image

@@ -64,6 +64,28 @@ def path_of(ref: str) -> str:
     return _local(raw)
 
 
+def in_utf8(ref: str) -> str:
+    """The same reference as text that can be stored. Raises ImageError for half of a character.
+
+    A lone surrogate in a path stands for a byte that is no UTF-8: it is percent-encoded.
+    """
+    if ref.isascii():
+        return ref
+    written = ref
+    if scheme_of(ref) == "file":
+        written = "".join(f"%{ord(mark) - 0xDC00:02X}" if _is_byte(mark) else mark for mark in ref)
+    try:
+        written.encode()
+    except UnicodeEncodeError as error:
+        wrong = f"the image {shown(ref)} cannot be read: half of a character stands in its reference"
+        raise ImageError("image_invalid", wrong) from error
+    return written
+
+
+def _is_byte(mark: str) -> bool:
+    return "\udc80" <= mark <= "\udcff"
+
+
 def _local(raw: bytes) -> str:
     """A path as this system writes it; on Windows /C:/folder becomes C:/folder."""
     path = os.fsdecode(raw)

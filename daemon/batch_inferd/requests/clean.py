@@ -43,7 +43,7 @@ async def _candidates(app: App, names: list[str] | None, *, keep_latest: bool) -
         try:
             task = await app.registry.find(name)
         except BatchInferError as error:
-            refused.append(_refusal(name, error.code, error.text))
+            refused.append(_refusal(name, error.code, error.text, error.hints))
             continue
         why = why_not(task)
         if why is None:
@@ -82,15 +82,16 @@ async def _remove_all(app: App, chosen: list[tuple[str, str]], tick: Tick) -> di
                 await remove(app.registry, task)
                 removed.append(name)
         except BatchInferError as error:
-            refused.append(_refusal(name, error.code, error.text))
+            refused.append(_refusal(name, error.code, error.text, error.hints))
         except OSError as error:
             text = Text("it could not be removed: {reason}", {"reason": error.strerror or str(error)})
             refused.append(_refusal(name, "io", text))
     return {"removed": removed, "refused": refused}
 
 
-def _refusal(name: str, code: str, text: Text) -> dict[str, Any]:
-    return {"task_id": name, "error": code, "text": text.to_wire()}
+def _refusal(name: str, code: str, text: Text, hints: tuple[Text, ...] = ()) -> dict[str, Any]:
+    told = [hint.to_wire() for hint in hints]
+    return {"task_id": name, "error": code, "text": text.to_wire(), "hints": told}
 
 
 def _names(params: dict[str, Any]) -> list[str] | None:

@@ -320,10 +320,13 @@ def _headers(profile: Profile, credential: Credential) -> dict[str, str]:
     """The authorization and the config's own headers, which win."""
     headers: dict[str, str] = {}
     own = {name.lower() for name in credential.headers}
-    if credential.password and profile.auth == "bearer" and "authorization" not in own:
-        headers["Authorization"] = f"Bearer {credential.password}"
-    if credential.password and profile.auth == "api-key" and "api-key" not in own:
-        headers["api-key"] = credential.password
+    password = credential.password
+    if password is None and profile.embedded:
+        password = NO_PASSWORD  # it behaves like a service with keys, and takes any word for one
+    if password and profile.auth == "bearer" and "authorization" not in own:
+        headers["Authorization"] = f"Bearer {password}"
+    if password and profile.auth == "api-key" and "api-key" not in own:
+        headers["api-key"] = password
     return headers | credential.headers
 
 

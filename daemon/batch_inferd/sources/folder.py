@@ -136,5 +136,10 @@ class FolderReader:
 
 
 def _is_file_or_broken(entry: os.DirEntry[str]) -> bool:
-    """A link that leads nowhere is taken: its record says that the image is missing."""
-    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    """A link that leads nowhere, or cannot be followed, is taken: its record says what is wrong with it."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # such as a link to itself
+        if not entry.is_symlink():
+            raise
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import msgspec
@@ -115,7 +116,7 @@ def _table_in(folder: str) -> str | None:
     """The path of the only CSV or TSV file in a folder, None without any. Raises InputError for several."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entry.name for entry in entries if _is_table(entry.name) and entry.is_file())
+            found = sorted(entry.name for entry in entries if _is_table(entry.name) and _is_file(entry))
     except OSError as error:
         raise files.unreadable(folder, error) from error
     if len(found) > 1:
@@ -135,6 +136,16 @@ def _table_in(folder: str) -> str | None:
 
 def _is_table(name: str) -> bool:
     return not name.startswith(".") and _KIND_OF_SUFFIX.get(files.split_suffix(name)[0]) in _TABLES
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere, or back to itself, is none. Raises InputError where it cannot be told."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise files.unreadable(entry.path, error) from error
 
 
 def _look(path: str, wanted: SourceSpec) -> tuple[str, str]:

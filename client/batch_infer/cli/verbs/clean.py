@@ -30,6 +30,7 @@ def run(context: Context, request: Request) -> int:
     if request.as_json:
         for refusal in outcome["refused"]:
             refusal["text"] = console.text(Text.from_wire(refusal["text"]))
+            refusal["hints"] = [console.text(hint) for hint in _hints(refusal)]
         console.json({"schema": SCHEMA, **outcome})
     elif not outcome["removed"] and not outcome["refused"]:
         console.tell(Text("no task was removed"))
@@ -47,9 +48,14 @@ def _clean(context: Context, request: Request, peer: Peer, outcome: dict[str, An
         done = remove(context, peer, found["tasks"])
         outcome["removed"] = done["removed"]
         outcome["refused"] = outcome["refused"] + done["refused"]
+    hinted: set[str] = set()  # what ails many tasks is mended once
     for refusal in outcome["refused"]:
         values = {"id": refusal["task_id"], "why": Text.from_wire(refusal["text"])}
         console.warning(Text("task {id} was not removed: {why}", values))
+        for hint in _hints(refusal):
+            if console.text(hint) not in hinted:
+                hinted.add(console.text(hint))
+                console.hint(hint)
     if request.as_json:
         return
     if outcome["kept"] is not None:
@@ -60,3 +66,8 @@ def _clean(context: Context, request: Request, peer: Peer, outcome: dict[str, An
         console.tell(
             Text("there are more than {n}: give the command again", {"n": numbers.count(len(found["tasks"]))})
         )
+
+
+def _hints(refusal: dict[str, Any]) -> list[Text]:
+    """What to do about it; a daemon of an older version tells none."""
+    return [Text.from_wire(hint) for hint in refusal.get("hints", ())]

@@ -20,7 +20,21 @@ def image(ref: str) -> dict[str, str]:
         return {"kind": "web", "name": name, "href": ref}
     if scheme == "file":
         try:
-            return {"kind": "file", "name": name, "href": Path(path_of(ref)).as_uri()}
+            return {"kind": "file", "name": name, "href": _address(path_of(ref))}
         except (ImageError, ValueError):
             return {"kind": "other", "name": name, "href": ""}
     return {"kind": "other", "name": name, "href": ""}
+
+
+def _address(path: str) -> str:
+    """Of a file of the machine that shows the page. Raises ValueError for what is none.
+
+    Two slashes or backslashes at the begin of a path name another host, to a browser on Windows, which
+    would ask it by itself.
+    """
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
+    address = Path(path).as_uri()
+    if "%5C" in address:
+        raise ValueError(path)
+    return address
