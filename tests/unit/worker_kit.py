@@ -303,7 +303,8 @@ class WorkerDriver:
         end = time.monotonic() + timeout
         while True:
             message = self.next(max(0.01, end - time.monotonic()))
-            assert message is not None, f"the worker ended instead of {method}: {self.tail()}"
+            status = self.process.poll()
+            assert message is not None, f"the worker ended ({status}) instead of {method}: {self.tail()}"
             if message[0] == method and fits(message[1]):
                 return message[1]
 
