@@ -1,6 +1,7 @@
 """The quick way through a sealed journal: the same as the slow way, and only where nothing is wrong."""
 
 import os
+import re
 from zlib import crc32
 
 import pytest
@@ -188,6 +189,26 @@ def test_an_index_that_lies_is_not_believed(task, ways):
         .replace(b'"checksum":%d' % crc32(answer(1) + error(2)), b'"checksum":%d' % crc32(data))
     )
     task.journal(1, "aa", data + seal(lie))
+    result = task.merge()
+    assert (result.counts.output, result.counts.error) == (2, 0)
+    assert ways == {"slow": 1, "quick": 0}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (rb'"at":\[\d+,', b'"at":[99999999,'),
+        (rb'"end":\[\d+,', b'"end":[99999999,'),
+        (rb'"at":\[\d+,', b'"at":[-9,'),
+    ],
+)
+def test_an_index_that_points_outside_is_not_believed(task, ways, place):
+    task.chunk(b"{}\n{}\n")
+    honest = answer(1) + answer(2)
+    tail = indexed([answer(1), answer(2)])[len(honest) :]
+    lie, changed = re.subn(*place, tail[: -TAIL - 1])
+    assert changed == 1
+    task.journal(1, "aa", honest + seal(lie))
     result = task.merge()
     assert (result.counts.output, result.counts.error) == (2, 0)
     assert ways == {"slow": 1, "quick": 0}

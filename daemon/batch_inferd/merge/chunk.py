@@ -1,7 +1,4 @@
-"""Merging one chunk: its lines and its journals are scanned apart, then its outputs are written in order.
-
-`scan` and `verify` read, in threads ahead of `merge_chunk`, which writes.
-"""
+"""Merging one chunk: its lines and its journals are scanned apart, then its outputs are written in order."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_inferd.journal.names import chunk_name
 from batch_inferd.lines import BLOCK, Lines, find_lines, read_range
 from batch_inferd.merge.index import ANSWER, ERROR, MISSING, NONE, Journals, Terminals
-from batch_inferd.merge.quick import Buffers, Verified, verify
+from batch_inferd.merge.quick import Memory, Verified, verify
 from batch_inferd.merge.tally import Counts, Problems, Tally
 
 if TYPE_CHECKING:
@@ -55,15 +52,13 @@ class Outputs:
     missing: OutputFile
 
 
-@dataclass(slots=True)
-class Ready:
-    """A chunk that was read: its lines, then its journal if that was verified. `ChunkMerger.close` it."""
+class _Read(NamedTuple):
+    """A chunk whose lines were read; `source` is its file, open."""
 
     row: MergeChunk
     journals: list[str]
-    source: int  # the chunk file, open
+    source: int
     lines: Lines
-    journal: Verified | None = None
 
 
 @dataclass(slots=True)
@@ -77,10 +72,10 @@ class ChunkMerger:
     tally: Tally
     problems: Problems
     on_input: Callable[[bytes], None]  # sees every byte of the chunk files, in order
-    _buffers: Buffers = field(default_factory=Buffers)
+    _memory: Memory = field(default_factory=Memory)
 
-    def scan(self, row: MergeChunk, journals: list[str]) -> Ready:
-        """Read a chunk's lines, in any thread, chunk after chunk. Raises OSError."""
+    def merge_chunk(self, row: MergeChunk, journals: list[str]) -> tuple[Counts, int]:
+        """Write the chunk's records to the outputs; returns its counts and its retries. Raises OSError."""
         source = self.directory.open(chunk_name(row.chunk), os.O_RDONLY)
         try:
 
@@ -89,26 +84,28 @@ class ChunkMerger:
                 self.on_input(data)
                 return data
 
-            return Ready(row, journals, source, find_lines(read, start_of_input=row.first_line == 1))
-        except BaseException:
+            lines = find_lines(read, start_of_input=row.first_line == 1)
+            chunk = _Read(row, journals, source, lines)
+            journal = self._verify(chunk)
+            if journal is None:
+                return self._merge_any(chunk)
+            try:
+                return self._write_verified(chunk, journal), journal.index.retries
+            finally:
+                journal.close()
+        finally:
             os.close(source)
-            raise
 
-    def verify(self, ready: Ready) -> Ready:
-        """Read the chunk's journal, in any thread, where it has one that is sealed. Raises OSError."""
-        row, lines = ready.row, ready.lines
+    def _verify(self, chunk: _Read) -> Verified | None:
+        """The chunk's journal, where it has one that is sealed and holds nothing but what it should."""
+        row, lines = chunk.row, chunk.lines
         if (len(lines), lines.size) != (row.lines, row.bytes):
-            return ready
-        try:
-            found = verify(self.directory, ready.journals, row.first_line, lines, self._buffers)
-        except BaseException:
-            os.close(ready.source)
-            raise
-        if found is not None and self._is_plain(row, found, len(lines.blank)):
-            ready.journal = found
-        elif found is not None:
-            found.close(self._buffers)
-        return ready
+            return None
+        found = verify(self.directory, chunk.journals, row.first_line, lines, self._memory)
+        if found is not None and not self._is_plain(row, found, len(lines.blank)):
+            found.close()
+            return None
+        return found
 
     def _is_plain(self, row: MergeChunk, journal: Verified, blank: int) -> bool:
         """Whether all of the journal counts in this round, and is what the database says."""
@@ -129,39 +126,31 @@ class ChunkMerger:
         first = self.round if row.opened is None else row.opened
         return self.cancelled or first <= round <= self.round
 
-    def close(self, ready: Ready) -> None:
-        """Give the files and the memory of a chunk back."""
-        os.close(ready.source)
-        if ready.journal is not None:
-            ready.journal.close(self._buffers)
-
-    def merge_chunk(self, ready: Ready) -> tuple[Counts, int]:
-        """Write the chunk's records to the outputs; returns its counts and its retries. Raises OSError."""
-        if ready.journal is not None:
-            return self._write_verified(ready, ready.journal), ready.journal.index.retries
-        row = ready.row
-        if (len(ready.lines), ready.lines.size) != (row.lines, row.bytes):
+    def _merge_any(self, chunk: _Read) -> tuple[Counts, int]:
+        """The slow way: every line of every journal is read, and what is wrong is told."""
+        row = chunk.row
+        if (len(chunk.lines), chunk.lines.size) != (row.lines, row.bytes):
             self.problems.add(
                 row.chunk,
                 None,
                 "chunk_file",
-                lines=len(ready.lines),
-                bytes=ready.lines.size,
+                lines=len(chunk.lines),
+                bytes=chunk.lines.size,
                 cut_lines=row.lines,
                 cut_bytes=row.bytes,
             )
-        journals = Journals(self.directory, ready.journals)
+        journals = Journals(self.directory, chunk.journals)
         try:
-            terminals = Terminals(row.chunk, row.first_line, len(ready.lines), self.tally, self.problems)
+            terminals = Terminals(row.chunk, row.first_line, len(chunk.lines), self.tally, self.problems)
             terminals.read(journals)
-            counts = self._write(ready, terminals, journals)
+            counts = self._write(chunk, terminals, journals)
         finally:
             journals.close()
         self._compare(row, counts)
         return counts, terminals.retries
 
-    def _write_verified(self, ready: Ready, journal: Verified) -> Counts:
-        index, first, lines = journal.index, ready.row.first_line, ready.lines
+    def _write_verified(self, chunk: _Read, journal: Verified) -> Counts:
+        index, first, lines = journal.index, chunk.row.first_line, chunk.lines
         failures, missing = journal.failures, journal.missing
         if journal.buffer is not None and not failures and not missing:
             self.outputs.answers.write_lines(journal.recs())
@@ -169,7 +158,7 @@ class ChunkMerger:
             for number, begin, end in zip(index.line_numbers(), index.at, index.end, strict=True):
                 if number in missing:
                     line = number - first
-                    _copy_line(self.outputs.missing, ready.source, lines.offset(line), lines.length(line))
+                    _copy_line(self.outputs.missing, chunk.source, lines.offset(line), lines.length(line))
                 else:
                     out = self.outputs.errors if number in failures else self.outputs.answers
                     _copy(out, journal.read, begin, end - begin)
@@ -182,9 +171,9 @@ class ChunkMerger:
             blank=len(lines.blank),
         )
 
-    def _write(self, ready: Ready, terminals: Terminals, journals: Journals) -> Counts:
+    def _write(self, chunk: _Read, terminals: Terminals, journals: Journals) -> Counts:
         counts = Counts()
-        row, lines = ready.row, ready.lines
+        row, lines = chunk.row, chunk.lines
         blank = set(lines.blank)
         for index in range(len(lines)):
             kind = terminals.kind[index]
@@ -207,7 +196,7 @@ class ChunkMerger:
                 self._copy_rec(self.outputs.errors, index, terminals, journals)
             elif kind == MISSING:
                 counts.missing += 1
-                _copy_line(self.outputs.missing, ready.source, lines.offset(index), lines.length(index))
+                _copy_line(self.outputs.missing, chunk.source, lines.offset(index), lines.length(index))
             else:
                 counts.pending += 1
                 self.problems.add(row.chunk, row.first_line + index, "no_terminal")

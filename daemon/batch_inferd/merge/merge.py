@@ -6,14 +6,13 @@ files, the outcomes in the journals, and each record must have exactly one termi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_inferd.journal.names import Listing
-from batch_inferd.merge.ahead import ahead
-from batch_inferd.merge.chunk import ChunkMerger, MergeChunk, Outputs, Ready
+from batch_inferd.merge.chunk import ChunkMerger, MergeChunk, Outputs
 from batch_inferd.merge.outputs import FileFacts, OutputFile
 from batch_inferd.merge.publish import (
     MISSING,
@@ -28,12 +27,10 @@ from batch_inferd.merge.tally import Counts, Problems, Tally
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from batch_inferd.money.prices import Price
     from batch_inferd.seams.files import Directory
-
-_READY = 2  # chunks that may wait to be written
 
 
 class MergeStopped(Exception):  # noqa: N818  it was asked for
@@ -89,9 +86,9 @@ def merge_task(
     Args:
         directory: chunks/<task-id>/.
         merged: merged/<task-id>/.
-        chunks: gives all chunks in order of their number, drawn one by one in a thread: no worker has a chunk
-            any more when it is drawn. What it is given knows the journals; it is told to `forget` them
-            where some may have come since the chunk before was drawn.
+        chunks: gives all chunks in order of their number: no worker has a chunk any more when it is drawn.
+            What it is given knows the journals; it is told to `forget` them where some may have come since
+            the chunk before was drawn.
         generation: grows with every publication of the task.
         round: 0, then 1 with the first `-retry`; what failed in earlier rounds only has not ended.
         end: called when all chunks were merged: what the report says beside what is counted here.
@@ -102,7 +99,7 @@ def merge_task(
 
     Raises OSError, MergeStopped. Then nothing was published, and the stage is removed as far as possible.
     """
-    with new_stage(merged, generation) as stage:
+    with new_stage(merged, generation) as stage, ThreadPoolExecutor(1, "merge-write") as thread:
         names = (OUTPUT, error_file(round), MISSING)
         tally, problems = Tally(), Problems()
         source = _Input()
@@ -110,7 +107,7 @@ def merge_task(
         try:
             outputs = []
             for name in names:
-                outputs.append(OutputFile(merged, f"{stage}/{name}"))
+                outputs.append(OutputFile(merged, f"{stage}/{name}", thread))
                 opened.append(outputs[-1])
             listing = ChunkLines(merged, stage, price)
             opened.append(listing)
@@ -165,41 +162,17 @@ def _merge_chunks(
 ) -> None:
     line = 1
     journals = Listing(merger.directory)
-
-    def scan(row: MergeChunk) -> Ready:
-        return merger.scan(row, journals.of_chunk(row.chunk))
-
-    with (
-        ahead(chunks(journals), scan, merger.close, _READY) as scanned,
-        ahead(scanned, merger.verify, merger.close, _READY) as verified,
-        _ending(stop),
-    ):
-        for number, ready in enumerate(verified, start=1):
-            row = ready.row
-            try:
-                if stop is not None and stop.is_set():
-                    raise MergeStopped
-                if (row.chunk, row.first_line) != (number, line):
-                    merger.problems.add(
-                        row.chunk, row.first_line, "chunk_order", expected_chunk=number, expected_line=line
-                    )
-                before = merger.tally.used()
-                counts, retries = merger.merge_chunk(ready)
-            finally:
-                merger.close(ready)
-            merger.tally.counts.add(counts)
-            listing.add(row, counts, retries, merger.tally.used() - before)
-            line = row.first_line + row.lines
-            if progress is not None:
-                progress(number)
-
-
-@contextlib.contextmanager
-def _ending(stop: threading.Event | None) -> Iterator[None]:
-    """Once a merge has failed, nobody waits for further chunks any more."""
-    try:
-        yield
-    except BaseException:
-        if stop is not None:
-            stop.set()
-        raise
+    for number, row in enumerate(chunks(journals), start=1):
+        if stop is not None and stop.is_set():
+            raise MergeStopped
+        if (row.chunk, row.first_line) != (number, line):
+            merger.problems.add(
+                row.chunk, row.first_line, "chunk_order", expected_chunk=number, expected_line=line
+            )
+        before = merger.tally.used()
+        counts, retries = merger.merge_chunk(row, journals.of_chunk(row.chunk))
+        merger.tally.counts.add(counts)
+        listing.add(row, counts, retries, merger.tally.used() - before)
+        line = row.first_line + row.lines
+        if progress is not None:
+            progress(number)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypedDict
 
+from batch_inferd.merge.behind import Behind
 from batch_inferd.seams.files import Directory, sync, write_all
 
 if TYPE_CHECKING:
@@ -28,17 +30,22 @@ class FileFacts(TypedDict):
 class OutputFile:
     """A file that is being made. `finish` makes it durable, `abandon` only closes it."""
 
-    def __init__(self, directory: Directory, name: str) -> None:
-        """Create `name` (0600), which must not be there. Raises OSError."""
+    def __init__(self, directory: Directory, name: str, thread: ThreadPoolExecutor | None = None) -> None:
+        """Create `name` (0600), which must not be there. Raises OSError.
+
+        With a `thread`, of one worker, blocks are hashed and written there while the next is filled; what
+        goes wrong with one is raised by a later call, `finish` at the latest.
+        """
         self.name = name
         self._fd = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._digest = hashlib.sha256()
         self._size = 0
-        # One buffer for the file's whole life: new memory for each block costs more than all the rest.
-        self._buffer = io.BytesIO()
+        # Buffers for the file's whole life: new memory for each block costs more than all the rest.
+        self._buffer, self._spare = io.BytesIO(), io.BytesIO()
+        self._writing = None if thread is None else Behind(thread)
         self._unsynced = 0
-        self._syncing: ThreadPoolExecutor | None = None
-        self._sync: Future[None] | None = None
+        self._sync_thread: ThreadPoolExecutor | None = None
+        self._syncing: Behind | None = None
 
     def write(self, data: bytes) -> None:
         """Add bytes; they are written a block at a time. Raises OSError."""
@@ -57,12 +64,20 @@ class OutputFile:
             self._flush()
 
     def _flush(self) -> None:
-        size = self._buffer.tell()
-        with self._buffer.getbuffer() as buffer, buffer[:size] as data:
+        full = self._buffer
+        if self._writing is None:
+            self._put(full)
+        else:
+            self._writing.start(lambda: self._put(full))  # the spare one is out by now
+            self._buffer, self._spare = self._spare, full
+
+    def _put(self, block: io.BytesIO) -> None:
+        size = block.tell()
+        with block.getbuffer() as buffer, buffer[:size] as data:
             self._digest.update(data)
             write_all(self._fd, data, self.name)
+        block.seek(0)
         self._size += size
-        self._buffer.seek(0)
         self._unsynced += size
         if self._unsynced >= _SYNC:
             self._sync_ahead()
@@ -70,25 +85,30 @@ class OutputFile:
     def _sync_ahead(self) -> None:
         """Let the disk work meanwhile: at the end nobody waits for all of it."""
         if self._syncing is None:
-            self._syncing = ThreadPoolExecutor(1, "sync")
-        if self._sync is not None:
-            self._sync.result()
-        self._sync = self._syncing.submit(sync, self._fd, self.name)
+            self._sync_thread = ThreadPoolExecutor(1, "sync")
+            self._syncing = Behind(self._sync_thread)
+        self._syncing.start(lambda: sync(self._fd, self.name))
         self._unsynced = 0
 
     def finish(self) -> FileFacts:
         """Write what waits, make the content durable, close. Raises OSError."""
         self._flush()
-        if self._sync is not None:
-            self._sync.result()
+        for under_way in (self._writing, self._syncing):
+            if under_way is not None:
+                under_way.wait()
         sync(self._fd, self.name)
         self.abandon()
         return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
     def abandon(self) -> None:
         """Close without finishing; nothing if it is closed."""
-        if self._syncing is not None:
-            self._syncing.shutdown()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd < 0:
+            return
+        for under_way in (self._writing, self._syncing):
+            if under_way is not None:
+                with contextlib.suppress(OSError):  # it does not count any more
+                    under_way.wait()
+        if self._sync_thread is not None:
+            self._sync_thread.shutdown()
+        os.close(self._fd)
+        self._fd = -1

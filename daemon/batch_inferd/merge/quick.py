@@ -24,32 +24,34 @@ if TYPE_CHECKING:
     from batch_inferd.seams.files import Directory
 
 IN_MEMORY = 2 * BLOCK  # bytes: a larger journal is read piece by piece
+_STEP = 128 * 1024  # bytes: what a buffer's length is a multiple of
 _TAIL = 64 * 1024  # where the last line is looked for at first
 _INDEX_BYTES = 2 * BLOCK  # no index is longer
 _REC_BEGINS, _REC_ENDS = b"{", b","  # what a `rec` begins with, and what follows it
 
 
-class Buffers:
-    """Memory for journals, used again and again: new memory costs more than the reading. Threads share it."""
+class Memory:
+    """Where one journal after the other is read to: new memory for each costs more than the reading.
+
+    It is about as long as the longest journal so far: chunks of a task resemble each other.
+    """
 
     def __init__(self) -> None:
-        self._free: list[bytearray] = []
+        self._buffer = bytearray()
 
-    def take(self) -> bytearray:
-        """One of `IN_MEMORY` bytes, with anything in it."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            return bytearray(IN_MEMORY)
-
-    def give(self, buffer: bytearray) -> None:
-        """It is not used any more."""
-        self._free.append(buffer)
+    def of(self, size: int) -> bytearray:
+        """At least `size` bytes, with anything in them, until it is asked again."""
+        if len(self._buffer) < size:
+            self._buffer = bytearray(-(-size // _STEP) * _STEP)
+        return self._buffer
 
 
 @dataclass(slots=True)
 class Verified:
-    """A journal that was found good, open at `fd`. `buffer` holds it, or None: it is read as it is needed."""
+    """A journal that was found good, open at `fd`. `buffer` holds it, or None: it is read as it is needed.
+
+    The buffer is the memory's, until the next journal is verified.
+    """
 
     fd: int
     name: str
@@ -73,15 +75,13 @@ class Verified:
             raise OSError(f"the journal {self.name} became shorter while it was merged")
         return data
 
-    def close(self, buffers: Buffers) -> None:
-        """Give the file and the memory back."""
+    def close(self) -> None:
+        """Close the file."""
         os.close(self.fd)
-        if self.buffer is not None:
-            buffers.give(self.buffer)
 
 
 def verify(
-    directory: Directory, names: list[str], first_line: int, lines: Lines, buffers: Buffers
+    directory: Directory, names: list[str], first_line: int, lines: Lines, memory: Memory
 ) -> Verified | None:
     """The journal of a chunk with these lines, the first of which is `first_line` of the input.
 
@@ -95,7 +95,7 @@ def verify(
     try:
         size = os.fstat(fd).st_size
         if size <= IN_MEMORY:
-            buffer = buffers.take()
+            buffer = memory.of(size)
             if read_into(fd, memoryview(buffer)[:size]) < size:
                 return None
         index = _index(fd, size, buffer)
@@ -107,8 +107,6 @@ def verify(
     finally:
         if found is None:
             os.close(fd)
-            if buffer is not None:
-                buffers.give(buffer)
 
 
 def _index(fd: int, size: int, buffer: bytearray | None) -> Index | None:
@@ -180,6 +178,8 @@ def _look_through(fd: int, size: int, buffer: bytearray | None) -> tuple[int, Ki
 
 def _are_recs(index: Index, buffer: bytearray) -> bool:
     """Whether the index points at what may be a `rec`, all over."""
+    if min(index.at, default=0) < 0 or max(chain(index.at, index.end), default=0) >= index.bytes:
+        return False
     begins = bytes(map(buffer.__getitem__, index.at))  # a missing record's 0 is a brace too
     ends = bytes(map(buffer.__getitem__, index.end))
     records = len(index.at)
