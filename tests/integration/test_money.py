@@ -94,13 +94,29 @@ def test_batches_at_their_price(shell, service):
     shell.config(**batch_config(service, prices=PRICES))
     prompts(shell.workspace / "in.jsonl", 60)
     shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
-    cost = Outputs(shell.workspace, "A").report["cost"]
+    report = Outputs(shell.workspace, "A").report
+    cost, batches = report["cost"], report["batches"]
     final = bill(service, batch=True)
     assert final > 0
     assert cost["spent"] == cost["batch"] == pytest.approx(final)
     assert cost["online"] == 0
     rows = shell.status("A")["submissions"]
     assert sum(row["cost"] for row in rows) == pytest.approx(final)
+    listed = batches["list"]
+    assert (len(listed), batches["left_out"], batches["currency"]) == (3, 0, "EUR")
+    assert sum(row["cost"] for row in listed) == pytest.approx(final)
+    assert [{name: row[name] for name in one} for one, row in zip(listed, rows[::-1], strict=True)] == listed
+
+
+def test_a_report_that_is_made_again_lists_the_same_batches(shell, service):
+    shell.config(**batch_config(service, prices=PRICES))
+    prompts(shell.workspace / "in.jsonl", 60)
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
+    path = shell.workspace / "merged/A/report.json"
+    was = path.read_bytes()
+    path.unlink()
+    shell.run("-validate", "A", "-repair")
+    assert path.read_bytes() == was
 
 
 def test_batches_of_unknown_price(shell, service):
@@ -114,6 +130,9 @@ def test_batches_of_unknown_price(shell, service):
     assert "prices.batch_discount" in shell.run("-status", "A").stdout
     total = shell.json("-cost")["total"]
     assert (total["spent"], total["unpriced_records"]) == ({}, 20)
+    (batch,) = Outputs(shell.workspace, "A").report["batches"]["list"]
+    assert (batch["cost"], batch["results"]["answered"]) == (None, 20)
+    assert batch["results"]["tokens_in"] > 0
 
 
 @pytest.mark.parametrize("backend", ["online", "batch"])

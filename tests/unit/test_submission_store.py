@@ -109,6 +109,7 @@ async def test_pages_totals_and_refusals(store):
     assert await store.totals() == {"packed": 3, "refused": 2}
     assert await store.refusals(7) == 2
     assert await store.results() == {"answered": 6, "unknown": 4, "duplicate": 2, "unreadable": 0}
+    assert [(row.id, row.state) for row in await store.first(2)] == [(1, "packed"), (2, "refused")]
     first = await store.page(None, 2)
     assert [row.id for row, _, _ in first] == [5, 4]
     assert [row.id for row, _, _ in await store.page(4, 9)] == [3, 2, 1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batch_inferd.batches.submission import Submission
+    from batch_inferd.batches.submission import Detail, Submission
     from batch_inferd.money.budget import NanoRates
 
 
@@ -28,15 +28,15 @@ def charge(one: Submission, rates: NanoRates, *, collected: bool) -> int:
         return 0
     results = one.detail.results or {}
     known = rates.cost(*(results.get(name, 0) for name in ("tokens_in", "tokens_out", "tokens_cached")))
-    doubtful = results.get("tokens_unknown", 0) + _billed_without(one, results)
+    doubtful = results.get("tokens_unknown", 0) + billed_without(one.detail, one.requests, results)
     line = rates.most(most.line_input, most.line_output)
     return max(known, min(whole, known + doubtful * line))
 
 
-def _billed_without(one: Submission, results: Mapping[str, int]) -> int:
-    """Lines that may be billed without an answer that is home."""
-    answered, completed = results.get("answered", 0), one.detail.completed or 0
+def billed_without(detail: Detail, requests: int, results: Mapping[str, int]) -> int:
+    """Lines, of the `requests` of a batch, that may be billed without an answer that is home."""
+    answered, completed = results.get("answered", 0), detail.completed or 0
     lost = max(0, completed - answered)
-    if one.detail.end_state == "completed":
-        lost = max(lost, one.requests - answered - results.get("failed", 0) - results.get("retried", 0))
+    if detail.end_state == "completed":
+        lost = max(lost, requests - answered - results.get("failed", 0) - results.get("retried", 0))
     return lost + results.get("unreadable", 0)

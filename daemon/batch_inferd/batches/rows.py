@@ -51,7 +51,7 @@ def _row(run: BatchRun, row: SubmissionRow, chunks: list[int], chunk_count: int)
         "next_look": live.next_look if live is not None and live.state == states.LIVE else None,
         "waiting": _row_waits(run, live),
         "results": detail.results,
-        "cost": run.task.money.of_results(detail.results),
+        "cost": run.task.money.of_batch(detail),
         "round": detail.round,
         "url": detail.url,
         "model": detail.model,

@@ -138,7 +138,6 @@ def write_report(
         "errors": dict(tally.errors.most_common()),
         "backend": header.backend,
         "paths": dict(tally.paths.most_common()),
-        "batches": header.batches,
         "digests": digests,
         "taken_back": tally.taken_back,
         "extras": tally.extras,
@@ -148,12 +147,23 @@ def write_report(
     out = OutputFile(directory, f"{stage}/{REPORT}")
     try:
         text = json.dumps(head, ensure_ascii=False, indent=2)
-        out.write(text.removesuffix("\n}").encode() + b',\n  "chunks": [')
+        out.write(text.removesuffix("\n}").encode() + b',\n  "batches": ')
+        out.write(_batches_json(header.batches) + b',\n  "chunks": [')
         chunks.move_to(out)
         out.write(b"\n  ]\n}\n")
         return out.finish()
     finally:
         out.abandon()
+
+
+def _batches_json(batches: dict[str, Any] | None) -> bytes:
+    """The report's `batches`: its `list` comes last, one batch a line."""
+    if batches is None:
+        return b"null"
+    sums = {name: value for name, value in batches.items() if name != "list"}
+    text = json.dumps(sums, indent=2).replace("\n", "\n  ").removesuffix("\n  }")
+    rows = ",".join("\n      " + json.dumps(row) for row in batches["list"])
+    return f'{text},\n    "list": [{rows}\n    ]\n  }}'.encode()
 
 
 def round_(seconds: float) -> float:

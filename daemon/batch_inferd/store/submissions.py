@@ -100,6 +100,15 @@ class SubmissionStore:
 
         return await self._db.read(work)
 
+    async def first(self, limit: int) -> list[SubmissionRow]:
+        """Up to `limit` submissions, by number."""
+
+        def work(db: sqlite3.Connection) -> list[SubmissionRow]:
+            query = f"SELECT {_ROW} FROM submissions ORDER BY id LIMIT ?"  # noqa: S608
+            return [_row(row) for row in db.execute(query, (limit,))]
+
+        return await self._db.read(work)
+
     async def totals(self) -> dict[str, int]:
         """How many submissions there are by state, for the report and the summary."""
 

@@ -8,6 +8,7 @@ import errno
 import threading
 from typing import TYPE_CHECKING
 
+from batch_inferd.batches.reported import reported
 from batch_inferd.merge.chunk import MergeChunk, Sealed
 from batch_inferd.merge.merge import End, MergeResult, merge_task
 from batch_inferd.merge.report import Header
@@ -57,11 +58,7 @@ async def end_of(task: Task, ended: float) -> End:
     position = task.reading.position
     await task.money.settled()
     await task.budget.written()
-    batches = None
-    if task.batch is not None:
-        found = await task.batch.store.results()
-        del found["answered"]
-        batches = {"submissions": await task.batch.store.totals(), **found}
+    batches = None if task.batch is None else await reported(task.batch.store, task.money)
     cancelled = is_cancelled(task)
     header = Header(
         task_id=task.id,

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from batch_inferd.batches import submission as submissions
+from batch_inferd.batches.charging import billed_without
 from batch_inferd.money.cost import amount, cost_json, spent
 from batch_inferd.money.forecast import forecast
 from batch_inferd.money.prices import FACT, Price, query_of, stored_price
@@ -106,12 +107,17 @@ class TaskMoney:
             return None
         return amount(spent(Used.of(lambda name: int(live.get(name, getattr(row, name)))), price))
 
-    def of_results(self, results: Mapping[str, int] | None) -> float | None:
-        """What a batch has cost, by its `results`; None where none of its answers told."""
-        price = self.price
-        if price is None or not results or "tokens_in" not in results:
+    def of_batch(self, detail: submissions.Detail) -> float | None:
+        """What a batch has cost, by its results; None where none of its answers told.
+
+        Answers that did not tell are not in it: see `tokens_unknown` of its results.
+        """
+        price, results = self.price, detail.results
+        if price is None or not results or "tokens_in" not in results or detail.unsure:
             return None
-        if results.get("answered") and results["tokens_unknown"] >= results["answered"]:
+        answered = results.get("answered", 0)
+        silent = answered <= results["tokens_unknown"]
+        if silent and (answered or billed_without(detail, detail.requests, results)):
             return None
         tokens = [results[name] for name in ("tokens_in", "tokens_cached", "tokens_out")]
         return amount(spent(Used(0, 0, *tokens, *tokens), price))
