@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 from filelock import FileLock, Timeout
-from worker_kit import WorkerDriver, ask, make_plan
+from worker_kit import BOUND_S, WorkerDriver, ask, make_plan
 from worker_life_kit import assert_paid_once, recorded, until, wait_requests
 
 from batch_infer.version import __version__
@@ -119,6 +119,15 @@ def test_sigterm_drains_and_sigint_is_ignored(tmp_path, folder):
         assert released["counts"]["in_flight"] == 0
         sent = service.summary()
     assert released["counts"]["answered"] == sent.requests == sent.delivered == recorded(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such signal")
+def test_a_crash_of_the_interpreter_leaves_a_trace(tmp_path):
+    with WorkerDriver(tmp_path) as worker:
+        worker.wait_for("hello")
+        worker.process.send_signal(signal.SIGSEGV)
+        assert worker.process.wait(BOUND_S) == -signal.SIGSEGV
+        assert "Segmentation fault" in worker.stderr.read_text()
 
 
 def test_a_worker_that_ends_unasked_says_so_before_it_gives_anything_back(tmp_path, folder):

@@ -303,8 +303,9 @@ class WorkerDriver:
         end = time.monotonic() + timeout
         while True:
             message = self.next(max(0.01, end - time.monotonic()))
-            status = self.process.poll()
-            assert message is not None, f"the worker ended ({status}) instead of {method}: {self.tail()}"
+            if message is None:
+                status = self.process.wait(BOUND_S)
+                raise AssertionError(f"the worker ended ({status}) instead of {method}: {self.tail()}")
             if message[0] == method and fits(message[1]):
                 return message[1]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -38,6 +39,7 @@ def main() -> NoReturn:
     parser.add_argument("--lock", required=True, help="file that is locked as long as the worker lives")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()  # a crash of the interpreter itself leaves a trace where the daemon's goes
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
