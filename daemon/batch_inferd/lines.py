@@ -114,8 +114,14 @@ class Lines:
 
     def length(self, index: int) -> int:
         """Its bytes without the newline."""
-        ended = self.newline or index < len(self.ends) - 1
-        return self.ends[index] - self.offset(index) - ended
+        return self.place(index)[1]
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Where line `index` begins, and its bytes without the newline."""
+        ends = self.ends
+        begin = ends[index - 1] if index else 0
+        ended = self.newline or index < len(ends) - 1
+        return begin, ends[index] - begin - ended
 
 
 def find_lines(

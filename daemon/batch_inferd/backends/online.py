@@ -32,6 +32,8 @@ class Prepared:
         self.plan = plan
         self.images = plan.images
         self.budget = plan.budget
+        most = plan.defaults.get("chat", {}).get("max_tokens")
+        self.most_tokens = most if isinstance(most, int) else 0  # of an answer, as the config says
         self.builder = BodyBuilder(plan)
         self.redactor = Redactor(plan)
         query = f"?{urlencode(plan.query)}" if plan.query else ""

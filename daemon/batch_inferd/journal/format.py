@@ -32,6 +32,7 @@ INDEX = b'{"k":"index",'  # how the line of an index begins
 MESSAGE_BYTES = 1000  # of a failed attempt's message; the last one stands whole in the error record
 
 _json = msgspec.json.encode
+_PATHS = {path: _json(path) for path in ("online", "batch")}
 _Line = Annotated[int, msgspec.Meta(ge=1)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -117,7 +118,7 @@ _decode_head = msgspec.json.Decoder(Entry).decode
 
 def seal(head: bytes) -> bytes:
     """A line with its newline: `head` is its JSON without the last brace."""
-    return b'%b,"crc":"%08x"}\n' % (head, zlib.crc32(head))
+    return head + b',"crc":"%08x"}\n' % zlib.crc32(head)
 
 
 def _number(value: int | None) -> bytes:
@@ -149,7 +150,7 @@ def encode_answer(
     out = b'%b,"cached":%d' % (_number(tokens_out), tokens_cached) if tokens_cached else _number(tokens_out)
     return seal(
         b'{"k":"answer","line":%d,"round":%d,"attempt":%d,"t":%.3f,"ms":%d,"in":%b,"out":%b,"path":%b,"rec":%b'
-        % (line, round, attempt, t, ms, _number(tokens_in), out, _json(path), rec)
+        % (line, round, attempt, t, ms, _number(tokens_in), out, _PATHS.get(path) or _json(path), rec)
     )
 
 

@@ -26,10 +26,16 @@ def output_line(
         request_id: the service's id of the request, where it told one.
         body: the answer, which `check_body` has accepted.
     """
-    return b'{"id":%b,"custom_id":%b,"response":%b,"error":null}' % (
-        _quoted_id(batch_id),
-        custom_id_json,
-        _response(status, request_id, body),
+    # As `_response` has it, in one go: this is done for each answer.
+    return (
+        b'{"id":%b,"custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}'
+        % (
+            _quoted_id(batch_id),
+            custom_id_json,
+            status,
+            b"null" if request_id is None else text_bytes(request_id),
+            one_line(body),
+        )
     )
 
 

@@ -32,9 +32,8 @@ class Fresh:
         record = self._head
         if record is None:
             index = self._indexes[self._next]
-            lines = self._lines
             line = self.chunk.lease.first_line + index
-            record = self._head = Record(self.chunk, line, lines.offset(index), lines.length(index))
+            record = self._head = Record(self.chunk, line, *self._lines.place(index))
         return record
 
     def pop(self) -> None:

@@ -33,8 +33,7 @@ _INFINITY = float("inf")
 
 def estimate(length: int, prepared: Prepared) -> int:
     """The tokens that a line of `length` bytes may use, the answer included: before anybody knows."""
-    most = prepared.plan.defaults.get("chat", {}).get("max_tokens")
-    return length // _BYTES_A_TOKEN + (most if isinstance(most, int) else 0)
+    return length // _BYTES_A_TOKEN + prepared.most_tokens
 
 
 class Gate:

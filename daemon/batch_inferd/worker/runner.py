@@ -154,7 +154,8 @@ class Runner:
                     outcome = await self._backend.call(attempt.prepared, request, attempt.held)
                 finally:
                     chunk.calls.discard(attempt.lane)
-                used = _used(outcome)
+                if outcome.verdict.action is not Action.ANSWER:
+                    used = _used(outcome)
                 return outcome
             wrong = request
         except ImageError as error:
