@@ -71,7 +71,7 @@ class Task:
             chunk=number, seat=worker, unstarted=size, first_line=self._line + 1, asked_to_end=""
         )
         chunk: Any = SimpleNamespace(sending=True, lease=lease, task=self, taken=_taken)
-        lines: Any = SimpleNamespace(offset=lambda _: 0, length=lambda _: self.length)
+        lines: Any = SimpleNamespace(place=lambda _: (0, self.length))
         self.leases[number] = lease
         self._line += size
         worker.queue(self).add_fresh(number, Fresh(chunk, lines, range(size)))
