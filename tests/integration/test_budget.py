@@ -46,12 +46,12 @@ def configure(shell, service, amount, **changes):
 
 
 def paused(shell):
-    """Wait until the task rests for its budget."""
+    """Wait until the task rests for its budget, and its workers have told the last of what they did."""
 
     def look():
         task = shell.status("A")
         assert task["state"] != "completed", "the budget did not hold"
-        return task if task["state"] == "paused" else None
+        return task if task["state"] == "paused" and not task["chunk_states"]["leased"] else None
 
     task = wait_for(look, "the pause")
     assert task["reason"] == "budget", task["reason_text"]
