@@ -22,7 +22,8 @@ from kit.places import BENCHMARKS, scratch
 if TYPE_CHECKING:
     from pathlib import Path
 
-CLIENTS = ("pyreqwest", "plain pyreqwest", "aiohttp")
+OURS = "http1"
+CLIENTS = (OURS, "plain pyreqwest", "aiohttp")
 CONCURRENCY = (64, 1024)
 RUNS = 3
 
@@ -67,10 +68,10 @@ def _median(figures: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _ratios(clients: dict[str, dict[str, float]], ceiling: float | None) -> dict[str, float]:
-    ours = clients["pyreqwest"]["per_s"]
-    found = {f"pyreqwest to {name}": ours / clients[name]["per_s"] for name in CLIENTS if name != "pyreqwest"}
+    ours = clients[OURS]["per_s"]
+    found = {f"{OURS} to {name}": ours / clients[name]["per_s"] for name in CLIENTS if name != OURS}
     if ceiling:
-        found["pyreqwest to wrk"] = ours / ceiling
+        found[f"{OURS} to wrk"] = ours / ceiling
     return {name: round(ratio, 3) for name, ratio in found.items()}
 
 

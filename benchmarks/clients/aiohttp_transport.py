@@ -164,12 +164,7 @@ def _connect_reason(error: Exception) -> tuple[str, str]:
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
         return "dns", "the name cannot be resolved"
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return "tls", f"the certificate is not trusted: {cause.verify_message}"
-    if isinstance(cause, ssl.SSLError):
-        return "tls", f"no TLS connection: {cause.reason or cause}"
-    number = getattr(cause, "errno", None) or 0
-    return reason_of(number, str(getattr(cause, "strerror", None) or cause or type(error).__name__))
+    return reason_of(cause)
 
 
 def _sent_failed(error: Exception) -> SentFailed:

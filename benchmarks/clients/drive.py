@@ -2,7 +2,8 @@
 
     python benchmarks/clients/drive.py CLIENT URL CALLS CONCURRENCY
 
-CLIENT is `pyreqwest` or `aiohttp`, through the transport; or `plain pyreqwest`, with nothing of ours.
+CLIENT is `http1` (the product's) or `aiohttp`, through the transport; or `plain pyreqwest`, with nothing of
+ours.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def _client(client: str, url: str) -> tuple[Call, Close]:
 
         transport = AiohttpTransport()
     else:
-        from batch_inferd.backends.pyreqwest_transport import PyreqwestTransport
+        from batch_inferd.backends.http1_transport import Http1Transport
 
-        transport = PyreqwestTransport()
+        transport = Http1Transport()
     target = Target(url, HEADERS, Timeouts(), None, 64 * records.MB)
 
     async def call() -> int:
@@ -93,7 +94,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         print(json.dumps(runner.run(_drive(client, url, count, concurrency))))
         sys.stdout.flush()
-        os._exit(0)  # as a worker ends: pyreqwest's thread is not asked to stop
+        os._exit(0)  # as a worker ends: a client's thread is not asked to stop
 
 
 if __name__ == "__main__":

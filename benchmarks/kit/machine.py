@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-LIBRARIES = ("aiohttp", "httpx", "msgspec", "pyreqwest", "uvloop")
+LIBRARIES = ("aiohttp", "httptools", "httpx", "msgspec", "pyreqwest", "uvloop")
 
 
 def facts() -> dict[str, object]:

@@ -1,6 +1,6 @@
 """A process that uses the transport as a worker does ends as a worker ends: two hundred times in a row.
 
-The worker leaves by `os._exit`, after its last flush: the client's own thread is never asked to stop.
+The worker leaves by `os._exit`, after its last flush.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _SCRIPT = """
 import asyncio, os, sys
 sys.path[:0] = {path!r}
 from batch_inferd.backends.plan import Timeouts
-from batch_inferd.backends.pyreqwest_transport import PyreqwestTransport
+from batch_inferd.backends.http1_transport import Http1Transport
 from batch_inferd.backends.transport import Target
 
 async def main():
-    transport = PyreqwestTransport()
+    transport = Http1Transport()
     target = Target({url!r}, {{"Authorization": "Bearer x"}}, Timeouts(), None, 1 << 20)
     answered = 0
     enough = asyncio.Event()
@@ -82,7 +82,7 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("python")
     subprocess.run([base, "-m", "venv", folder], check=True, capture_output=True)
     python = folder / "bin" / "python"
-    wanted = ["pyreqwest>=0.15", "msgspec>=0.19"]
+    wanted = ["brotli>=1.2", "httptools>=0.6.2", "msgspec>=0.19"]
     command = [python, "-m", "pip", "install", "-q", "--retries", "0", "--timeout", "20", *wanted]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=90)
@@ -130,13 +130,3 @@ async def test_clean_exits_of_the_python_that_runs_the_tests():
 async def test_clean_exits_of_a_newer_python(other_python):
     asyncio.get_running_loop().set_debug(enabled=False)
     assert set(await exits(other_python)) == {(0, b"flushed", b"")}
-
-
-def test_the_daemon_does_not_load_the_client():
-    """It ends with the interpreter's own teardown, in which the client's thread may abort the process."""
-    script = (
-        "import sys, batch_inferd.app, batch_inferd.main, batch_inferd.doctor.network; print(*sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
-    assert "batch_inferd.app" in done.stdout.split()
-    assert "pyreqwest" not in done.stdout.split()

@@ -57,7 +57,7 @@ async def test_a_connection_closed_while_idle_costs_nothing(transport):
 
 
 # Of ten thousand calls: those on connections that were closed just then, and that the client took again.
-_RETAKEN = {"pyreqwest": 1000, "aiohttp": 3000}
+_RETAKEN = {"http1": 1000, "aiohttp": 3000}
 
 
 @pytest.mark.parametrize("abort", [False, True], ids=["closed", "reset"])
@@ -316,7 +316,6 @@ async def test_ten_thousand_calls_under_faults_leave_nothing(transport, client):
 
 @ours
 async def test_a_service_that_is_cancelled_on_closes_its_connections_soon(client):
-    """What the pool's mark is for: a thousand calls given up at once are gone at once."""
     made = CLIENTS[client]()
     async with RawServer(hanging()) as server:
         where = target(server.url)
@@ -327,3 +326,42 @@ async def test_a_service_that_is_cancelled_on_closes_its_connections_soon(client
         await asyncio.gather(*calls, return_exceptions=True)
         await server.until(lambda: server.open == 0)
     await made.close()
+
+
+@ours
+@pytest.mark.parametrize(
+    "more",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[not]", b"not http", b"\r\n"],
+    ids=["an answer", "no http", "an empty line"],
+)
+async def test_what_comes_beyond_an_answer_answers_nothing(transport, more):
+    async def answer(_, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + (more if len(server.requests) == 1 else b""))
+
+    async with RawServer(answer) as server:
+        where = target(server.url)
+        assert (await transport.post(where, b"{}")).body == b"{}"
+        await asyncio.sleep(0.05)
+        assert (await transport.post(where, b"{}")).body == b"{}"
+        assert len(server.requests) == 2
+
+
+async def test_a_server_that_says_close_is_not_called_again_on_that_connection(transport):
+    async with RawServer(saying(response(b"{}", "Connection: close"))) as server:
+        where = target(server.url)
+        for _ in range(3):
+            assert (await transport.post(where, b"{}")).status == 200
+        assert server.connections == 3
+
+
+@ours
+async def test_a_switch_of_protocols_was_not_asked_for(transport):
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+    async with RawServer(saying(switch + OK)) as server:
+        assert (await failed(post(transport, server.url))).reason == "unparsable"
+
+
+async def test_an_offer_to_switch_is_passed_over(transport):
+    async with RawServer(saying(response(b"{}", "Upgrade: h2,h2c", "Connection: Upgrade"))) as server:
+        for _ in range(2):
+            assert (await post(transport, server.url)).body == b"{}"

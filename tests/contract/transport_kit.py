@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from batch_inferd.backends.http1_transport import Http1Transport
 from batch_inferd.backends.plan import Timeouts
-from batch_inferd.backends.pyreqwest_transport import PyreqwestTransport
 from batch_inferd.backends.transport import HttpReply, NotSent, SentFailed, Target
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def _load_aiohttp() -> Any:
 
 
 CLIENTS: dict[str, Callable[[], HttpTransport]] = {
-    "pyreqwest": PyreqwestTransport,
+    "http1": Http1Transport,
     "aiohttp": _load_aiohttp(),
 }
-ours = pytest.mark.parametrize("client", ["pyreqwest"])  # of the client in the product, not of its rival
+ours = pytest.mark.parametrize("client", ["http1"])  # of the client in the product, not of its rival
 
 
 @pytest.fixture(params=list(CLIENTS))

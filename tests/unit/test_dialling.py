@@ -32,9 +32,10 @@ def closed():
 
 
 async def connect(port, host="127.0.0.1", tls=None):
-    writer = await dial(host, port, tls)
-    peer = writer.get_extra_info("peername")
-    writer.transport.abort()
+    transport, protocol = await dial(asyncio.Protocol, host, port, tls)
+    assert type(protocol) is asyncio.Protocol
+    peer = transport.get_extra_info("peername")
+    transport.abort()
     await asyncio.sleep(0)
     return peer
 
@@ -73,7 +74,7 @@ def test_tls_with_somebody_who_does_not_speak_it(runner):
 def test_the_first_that_answers_wins(addresses, monkeypatch):
     """On uvloop, whose own connecting would wait for the first address as long as it takes."""
 
-    async def connect_to(address, *_):
+    async def connect_to(_protocol, address, *_):
         if address == "slow":
             await asyncio.Event().wait()
         if address == "bad":
@@ -82,7 +83,7 @@ def test_the_first_that_answers_wins(addresses, monkeypatch):
 
     async def main():
         attempts = []
-        found = await dialling._first(addresses, 1, None, "host", attempts)
+        found = await dialling._first(asyncio.Protocol, addresses, 1, None, "host", attempts)
         for attempt in attempts:
             attempt.cancel()
         await asyncio.gather(*attempts, return_exceptions=True)
@@ -94,12 +95,12 @@ def test_the_first_that_answers_wins(addresses, monkeypatch):
 
 
 def test_when_all_fail_the_last_error_is_told(monkeypatch):
-    async def connect_to(address, *_):
+    async def connect_to(_protocol, address, *_):
         raise OSError(int(address), "no")
 
     monkeypatch.setattr(dialling, "_connect", connect_to)
     with pytest.raises(OSError, match="no") as caught:
-        asyncio.run(dialling._first(["1", "2"], 1, None, "host", []))
+        asyncio.run(dialling._first(asyncio.Protocol, ["1", "2"], 1, None, "host", []))
     assert caught.value.errno == 2
     with pytest.raises(OSError, match="no address"):
-        asyncio.run(dialling._first([], 1, None, "host", []))
+        asyncio.run(dialling._first(asyncio.Protocol, [], 1, None, "host", []))

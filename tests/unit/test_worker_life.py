@@ -173,16 +173,6 @@ def test_a_drained_lease_records_what_was_in_flight(tmp_path, folder):
         assert_paid_once(service, folder)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the policy is Linux's")
-def test_its_threads_run_as_a_batch(tmp_path, service, folder):
-    with WorkerDriver(tmp_path) as worker:
-        folder.add([ask("one")])
-        worker.begin(make_plan(service.base_url), folder.lease())
-        worker.sealed()
-        threads = [int(name) for name in os.listdir(f"/proc/{worker.process.pid}/task")]
-        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
-
-
 def test_an_aborted_lease_gives_up_what_is_in_flight(tmp_path, folder):
     rules = [{"contains": "stuck", "do": "hang"}]
     with start_service(tmp_path / "s", {"rules": rules}) as service, WorkerDriver(tmp_path) as worker:

@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 STAGGER_S = 0.25  # before the next address is tried beside the ones before it
-_BUFFER = 1024
 
 
-async def dial(host: str, port: int, tls: ssl.SSLContext | None) -> asyncio.StreamWriter:
+async def dial(
+    protocol: Callable[[], P], host: str, port: int, tls: ssl.SSLContext | None
+) -> tuple[asyncio.Transport, P]:
     """An open connection, with the handshake of TLS done. Raises OSError, ssl.SSLError, ValueError."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, asyncio.BaseEventLoop):
-        _, writer = await asyncio.open_connection(
-            host, port, ssl=tls, happy_eyeballs_delay=STAGGER_S, limit=_BUFFER
-        )
-        return writer
+        return await loop.create_connection(protocol, host, port, ssl=tls, happy_eyeballs_delay=STAGGER_S)
     # uvloop tries the addresses one after the other: one that swallows packets would take all the time.
+    if _is_address(host):
+        return await _connect(protocol, host, port, tls, host)
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    attempts: list[asyncio.Task[asyncio.StreamWriter]] = []
+    attempts: list[asyncio.Task[Any]] = []
     try:
-        return await _first(addresses, port, tls, host, attempts)
+        return await _first(protocol, addresses, port, tls, host, attempts)
     finally:
         for attempt in attempts:
             attempt.cancel()
         for late in await asyncio.gather(*attempts, return_exceptions=True):
-            if isinstance(late, asyncio.StreamWriter):
-                late.transport.abort()
+            if isinstance(late, tuple):
+                late[0].abort()
 
 
 async def _first(
+    protocol: Callable[[], P],
     addresses: list[str],
     port: int,
     tls: ssl.SSLContext | None,
     host: str,
-    attempts: list[asyncio.Task[asyncio.StreamWriter]],
-) -> asyncio.StreamWriter:
-    running: set[asyncio.Task[asyncio.StreamWriter]] = set()
+    attempts: list[asyncio.Task[Any]],
+) -> tuple[asyncio.Transport, P]:
+    running: set[asyncio.Task[tuple[asyncio.Transport, P]]] = set()
     failed: BaseException = OSError(f"no address of {host}")
     for address in addresses:
-        attempts.append(asyncio.create_task(_connect(address, port, tls, host)))
+        attempts.append(asyncio.create_task(_connect(protocol, address, port, tls, host)))
         running.add(attempts[-1])
         last = len(attempts) == len(addresses)
         while running:
@@ -62,7 +67,17 @@ async def _first(
     raise failed
 
 
-async def _connect(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> asyncio.StreamWriter:
+async def _connect(
+    protocol: Callable[[], P], address: str, port: int, tls: ssl.SSLContext | None, host: str
+) -> tuple[asyncio.Transport, P]:
+    loop = asyncio.get_running_loop()
     name = host if tls is not None else None
-    _, writer = await asyncio.open_connection(address, port, ssl=tls, server_hostname=name, limit=_BUFFER)
-    return writer
+    return await loop.create_connection(protocol, address, port, ssl=tls, server_hostname=name)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from batch_inferd.backends.dialling import dial
 from batch_inferd.backends.transport import NotSent
 
-AUTHORITYS_OWN = "it is an authority's (CA:TRUE), and cannot also be a server's; make one with CA:FALSE"
 _PORTS = {"http": 80, "https": 443}
 _REFUSED = frozenset({errno.ECONNREFUSED, getattr(errno, "WSAECONNREFUSED", errno.ECONNREFUSED)})
 _UNREACHABLE = frozenset(
@@ -33,31 +32,17 @@ async def probe(base_url: str, proxy: str | None, timeout_s: float) -> None:
     try:
         port = peer.port or port
         async with asyncio.timeout(timeout_s):
-            writer = await dial(host, port, tls)
+            transport, _ = await dial(asyncio.Protocol, host, port, tls)
     except (OSError, ValueError) as error:  # a TimeoutError is one of the first
-        reason, detail = _reason(error)
+        reason, detail = reason_of(error)
         if proxy is not None and reason != "tls":
             reason = "proxy"
         raise NotSent(reason, detail, f"{host}:{port}") from error
-    handshake = writer.get_extra_info("ssl_object")
-    writer.transport.abort()  # nothing is owed to the other side of a probe
-    # The calls go through another TLS library, which is stricter about a self-signed certificate.
-    if tls and handshake.getpeercert(binary_form=True) in tls.get_ca_certs(binary_form=True):
-        raise NotSent("tls", f"the certificate is not trusted: {AUTHORITYS_OWN}", f"{host}:{port}")
+    transport.abort()  # nothing is owed to the other side of a probe
 
 
-def reason_of(number: int, words: str) -> tuple[str, str]:
-    """Reason and detail of a connection that failed with this errno; `words` say it otherwise."""
-    if number in _REFUSED:
-        return "refused", "connection refused"
-    if number in _UNREACHABLE:
-        return "unreachable", words
-    if number in _LATE:
-        return "connect_timeout", "no connection in time"
-    return "connect", words
-
-
-def _reason(error: Exception) -> tuple[str, str]:
+def reason_of(error: Exception) -> tuple[str, str]:
+    """Reason and detail, as NotSent has them, of a connection that did not come about."""
     if isinstance(error, TimeoutError) and not error.errno:
         return "connect_timeout", "no connection in time"
     if isinstance(error, socket.gaierror):
@@ -67,4 +52,14 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, ssl.SSLError):
         return "tls", f"no TLS connection: {error.reason or error}"
     number = getattr(error, "errno", None) or 0
-    return reason_of(number, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    return _reason_of_number(number, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def _reason_of_number(number: int, words: str) -> tuple[str, str]:
+    if number in _REFUSED:
+        return "refused", "connection refused"
+    if number in _UNREACHABLE:
+        return "unreachable", words
+    if number in _LATE:
+        return "connect_timeout", "no connection in time"
+    return "connect", words

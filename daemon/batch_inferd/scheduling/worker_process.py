@@ -26,15 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _UNREAD_MAX = 16 * 1024 * 1024  # bytes that wait for a worker to read them
-# What is freed must soon serve others. glibc gives every thread a heap of its own. mimalloc, which the HTTP
-# client allocates with, keeps pages of many sizes for each connection: with 1,024 of them that is 30 MB more
-# than with huge pages off and free memory given back after 10 ms (docs/performance.md, "Memory").
-_ALLOCATORS = {
-    "MALLOC_ARENA_MAX": "1",
-    "MIMALLOC_ALLOW_THP": "0",
-    "MIMALLOC_PURGE_DELAY": "10",
-    "MIMALLOC_ARENA_EAGER_COMMIT": "0",
-}
+# glibc gives every thread a heap of its own, and keeps what was freed there. A worker's threads are few and
+# seldom busy: one heap does (docs/performance.md, "Memory").
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "1"}
 
 OnMessage = Callable[[Seat, str, dict[str, Any]], None]
 OnSeatEnded = Callable[[Seat], None]
@@ -107,7 +101,7 @@ class WorkerProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=None,
             start_new_session=True,
-            env=_ALLOCATORS | os.environ,
+            env=_ALLOCATOR | os.environ,
         )
         self.pid = self._process.pid
         self.started = start_token(self.pid) or ""

@@ -53,7 +53,6 @@ def main() -> NoReturn:
         _end(_LOCKED)
     from_daemon, to_daemon = _take_pipe()
     _raise_file_limit()
-    _run_as_batch()
     if onecore.AVAILABLE:
         onecore.OneCore().start()
     gc.freeze()  # what is loaded now stays
@@ -104,17 +103,6 @@ def _raise_file_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _run_as_batch() -> None:
-    """Let the loop and the HTTP client's thread take turns of a useful length.
-
-    Each wakes the other for every call. In a batch process (sched(7)) the thread that is woken does not push
-    the other one off their core.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _end(status: int) -> NoReturn:

@@ -14,7 +14,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from batch_inferd.backends.pyreqwest_transport import PyreqwestTransport
+from batch_inferd.backends.http1_transport import Http1Transport
 from batch_inferd.loops import loop_factory
 from batch_inferd.seams.clock import make_clock
 from batch_inferd.seams.events import Events
@@ -83,7 +83,7 @@ class Seat:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        transport = PyreqwestTransport()
+        transport = Http1Transport()
         self._worker = Worker(self._channel, self._guard, make_clock(), transport, Events())
         self._ready.set()
         await self._worker.run()
