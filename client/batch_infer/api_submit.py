@@ -98,6 +98,6 @@ def _submit(context: Context, params: dict[str, Any], path: Path, data: bytes | 
 
 
 def _once(context: Context, params: dict[str, Any], path: Path, data: bytes | None) -> dict[str, Any]:
-    with context.daemon() as peer:
+    with context.daemon(with_worker=True) as peer:
         carried = config_params(context, peer, path, data, {"input": params["input"]})
         return peer.call(rpc.SUBMIT, params | carried)

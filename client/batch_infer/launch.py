@@ -69,9 +69,12 @@ def connect_existing(
         return None
 
 
-def connect_or_start(workspace: Workspace, *, timeout: float = START_TIMEOUT_S) -> Connection:
+def connect_or_start(
+    workspace: Workspace, *, timeout: float = START_TIMEOUT_S, with_worker: bool = False
+) -> Connection:
     """A connection to the workspace's daemon, which is started if none runs, within `timeout` seconds.
 
+    `with_worker`: work is about to come, a daemon that is started has a worker ready for it.
     Raises DaemonUnavailable, Incompatible (a busy daemon of another version), or the error that a
     daemon had while it started.
     """
@@ -86,12 +89,12 @@ def connect_or_start(workspace: Workspace, *, timeout: float = START_TIMEOUT_S) 
     if start_lock is None:
         raise deadline.error()
     try:
-        return _start(workspace, deadline)
+        return _start(workspace, deadline, with_worker=with_worker)
     finally:
         start_lock.release()
 
 
-def _start(workspace: Workspace, deadline: Deadline) -> Connection:
+def _start(workspace: Workspace, deadline: Deadline, *, with_worker: bool) -> Connection:
     while True:
         try:
             return _reach(workspace, deadline)
@@ -104,7 +107,7 @@ def _start(workspace: Workspace, deadline: Deadline) -> Connection:
     from batch_infer import spawn
 
     deadline.phase = Text("the daemon was starting")
-    spawn.spawn(workspace, deadline)
+    spawn.spawn(workspace, deadline, with_worker=with_worker)
     try:
         return _reach(workspace, deadline)
     except NoAnswerError as error:

@@ -33,9 +33,10 @@ _OUTPUT_CAP = 1024 * 1024
 _TAIL = 4096
 
 
-def spawn(workspace: Workspace, deadline: Deadline) -> None:
+def spawn(workspace: Workspace, deadline: Deadline, *, with_worker: bool = False) -> None:
     """Start the daemon of `workspace` and return once it listens; the caller holds the start lock.
 
+    `with_worker`: work is about to come, a worker is to be ready for it.
     Raises DaemonUnavailable, or the error that the daemon tells.
     """
     try:
@@ -47,7 +48,10 @@ def spawn(workspace: Workspace, deadline: Deadline) -> None:
     with log:
         before = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, "--workspace", str(workspace.root), "--ready-fd", "1"],
+            [
+                *(sys.executable, "-m", MODULE, "--workspace", str(workspace.root), "--ready-fd", "1"),
+                *(["--with-worker"] if with_worker else []),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from batch_infer.protocol.workspace import Workspace
     from batch_inferd.logs.tasklogs import TaskLogs
+    from batch_inferd.scheduling.worker_process import WorkerProcess
     from batch_inferd.seams.clock import Clock
     from batch_inferd.seams.events import Events
     from batch_inferd.server.peer import Handler
@@ -82,10 +83,15 @@ class App:
     async def start(self) -> None:
         """Recover: earlier workers end, folders are made, unfinished tasks go on."""
         await asyncio.to_thread(make_data_folders, self._workspace)
-        await asyncio.to_thread(end_orphans, self._workspace.workers)
+        ours = {process.name for process in self.dispatcher.pool.processes}
+        await asyncio.to_thread(end_orphans, self._workspace.workers, ours=ours)
         self.dispatcher.start()
         self.hub.start()
         await self.registry.recover()
+
+    def take_worker(self, worker: WorkerProcess) -> None:
+        """See `Application.take_worker`."""
+        self.dispatcher.pool.take(worker)
 
     async def drain(self) -> None:
         """Begin nothing new; let calls in flight finish, bounded, and keep what they bring."""

@@ -1,9 +1,10 @@
 """The daemon's command line, and what stands around its life: lock, logs, limits, and the exit code.
 
-    python -m batch_inferd --workspace DIR [--foreground | --ready-fd N]
+    python -m batch_inferd --workspace DIR [--foreground | --ready-fd N] [--with-worker]
 
 A client starts it with `--ready-fd` and holds the start lock meanwhile; started in any other way, it
-takes the start lock itself. Exit codes as in `batch_infer.protocol.errors`; 0 is an end in order.
+takes the start lock itself. A client that brings work says `--with-worker`: then a worker gets ready beside
+the daemon, and not after it. Exit codes as in `batch_infer.protocol.errors`; 0 is an end in order.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from batch_inferd.lifecycle.filesystem import network_warning
 from batch_inferd.lifecycle.life import Life
 from batch_inferd.lifecycle.readiness import Readiness
 from batch_inferd.loops import loop_factory
+from batch_inferd.scheduling.worker_process import WorkerProcess
 from batch_inferd.seams.clock import make_clock
 from batch_inferd.seams.events import Events
 
@@ -44,7 +46,13 @@ def main(argv: Sequence[str] | None = None, make_app: MakeApplication | None = N
     readiness = Readiness(arguments.ready_fd)
     try:
         workspace = find_workspace(arguments.workspace)
-        run(workspace, readiness, foreground=arguments.foreground, make_app=make_app)
+        run(
+            workspace,
+            readiness,
+            foreground=arguments.foreground,
+            with_worker=arguments.with_worker,
+            make_app=make_app,
+        )
     except BatchInferError as error:
         readiness.failed(error)
         _print_error(error, language() if arguments.foreground else "en")
@@ -66,6 +74,7 @@ def run(
     readiness: Readiness,
     *,
     foreground: bool = False,
+    with_worker: bool = False,
     make_app: MakeApplication | None = None,
 ) -> None:
     """Take the workspace and live in it. Raises BatchInferError when that is not possible."""
@@ -81,7 +90,7 @@ def run(
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             start_lock, restart = runner.run(
-                _live(workspace, held, readiness, log, last, foreground, make_app or _app)
+                _live(workspace, held, readiness, log, last, foreground, with_worker, make_app or _app)
             )
     except Exception:
         _log.exception("the daemon failed")
@@ -104,6 +113,7 @@ async def _live(
     log: logs.Logs,
     last: contextlib.ExitStack,
     foreground: bool,
+    with_worker: bool,
     make_app: MakeApplication,
 ) -> tuple[HeldLock | None, bool]:
     """The start lock where it is to be released last, and whether a newer build should take over."""
@@ -112,10 +122,24 @@ async def _live(
     warning = network_warning(workspace.root)
     if warning is not None:
         _log.warning("%s", warning)
+    worker = await _worker(workspace) if with_worker else None
     clock = make_clock()
     app = make_app(workspace, clock, Events(), log.tasks)
+    if worker is not None:
+        app.take_worker(worker)
     start_lock = await Life(workspace, held, app, clock, last, foreground=foreground).run(readiness)
     return start_lock, bool(getattr(app, "restart_wanted", False))
+
+
+async def _worker(workspace: Workspace) -> WorkerProcess | None:
+    """One that gets ready while this process still loads; None where it cannot be started."""
+    worker = WorkerProcess(workspace.workers)
+    try:
+        await worker.start()
+    except OSError as error:
+        _log.warning("no worker could be started ahead of time: %s", error)
+        return None
+    return worker
 
 
 def _app(workspace: Workspace, clock: Clock, events: Events, tasks: logs.TaskLogs) -> Application:
@@ -145,4 +169,5 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument(
         "--ready-fd", type=int, metavar="N", help="say `ready`, or the error, on this descriptor"
     )
+    parser.add_argument("--with-worker", action="store_true", help="have a worker ready at once")
     return parser.parse_args(argv)

@@ -2,7 +2,7 @@
 
 import json
 
-from harness import service_config, wait_for
+from harness import Outputs, prompts, service_config, wait_for
 
 SIZE = 3 << 30
 READ_MOST = 64 << 20  # the program's own modules included
@@ -30,3 +30,32 @@ def test_little_is_read_before_the_first_request(shell, service):
         wait_for(lambda task_id=task_id: shell.status(task_id)["state"] == "cancelled", "the cancel")
         report = json.loads((shell.workspace / "merged" / task_id / "report.json").read_text())
         assert report["unread"]["byte"] < 20_000 * len(line)
+
+
+def test_a_daemon_that_gets_work_has_its_worker_at_once(shell, service):
+    """It was started before the daemon was ready, and it is the one that does the work."""
+    shell.config(model=service_config(service))
+    prompts(shell.workspace / "in.jsonl", 20)
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
+    Outputs(shell.workspace, "A").check_identity(20)
+    (worker,) = shell.workers()
+    assert "--with-worker" in shell.daemon().cmdline()
+    assert worker.parent() == shell.daemon()
+    ready = (shell.workspace / ".daemon.json").stat().st_mtime
+    assert worker.create_time() < ready
+
+
+def test_a_daemon_that_is_only_asked_has_no_worker(shell):
+    shell.run("-daemon", "start")
+    assert "--with-worker" not in shell.daemon().cmdline()
+    assert not shell.workers()
+
+
+def test_a_refused_submit_leaves_a_worker_for_the_next_one(shell, service):
+    prompts(shell.workspace / "in.jsonl", 20)
+    shell.config(model=service_config(service), limits={"max_concurency": 2})
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", code=2)
+    shell.config(model=service_config(service))
+    shell.run("-pipeline", "in.jsonl", "-task-id", "A", "-wait")
+    Outputs(shell.workspace, "A").check_identity(20)
+    assert len(shell.workers()) == 1

@@ -270,7 +270,7 @@ class Cli:
             sleep=self.time.sleep,
         )
 
-    def _next(self, _workspace: Workspace) -> Any:
+    def _next(self, _workspace: Workspace, *, with_worker: bool = False) -> Any:
         peer = self.peers.pop(0) if len(self.peers) > 1 else self.peers[0]
         if isinstance(peer, BaseException):
             raise peer

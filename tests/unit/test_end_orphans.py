@@ -45,6 +45,16 @@ def test_another_process_of_that_pid_is_spared(tmp_path, sleeper, change):
     assert sleeper.poll() is None
 
 
+def test_a_worker_of_this_daemon_is_spared(tmp_path, sleeper):
+    record(tmp_path, sleeper)
+    lock = FileLock(tmp_path / "w.lock")
+    with lock:
+        assert end_orphans(tmp_path, timeout_s=0.2, ours={"w"}) == 0
+        assert sleeper.poll() is None
+        assert (tmp_path / "w.json").exists()
+        assert (tmp_path / "w.lock").exists()
+
+
 def test_it_waits_for_a_lock_that_is_held_without_a_record(tmp_path):
     lock = FileLock(tmp_path / "w.lock")
     lock.acquire()

@@ -46,10 +46,17 @@ class Peer(Protocol):
         """End the connection."""
 
 
-def _start(workspace: Workspace) -> Peer:
+class Start(Protocol):
+    """Connects to a workspace's daemon."""
+
+    def __call__(self, workspace: Workspace, *, with_worker: bool = False) -> Peer:
+        """It is started if need be; `with_worker`: with a worker that is ready soon, as work is to come."""
+
+
+def _start(workspace: Workspace, *, with_worker: bool = False) -> Peer:
     from batch_infer.launch import connect_or_start
 
-    return connect_or_start(workspace)
+    return connect_or_start(workspace, with_worker=with_worker)
 
 
 def _find(workspace: Workspace) -> Peer | None:
@@ -78,7 +85,7 @@ class Context:
     workspace: Workspace
     console: Console
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    start: Callable[[Workspace], Peer] = _start
+    start: Start = _start
     find: Callable[[Workspace], Peer | None] = _find
     find_any: Callable[[Workspace], Peer | None] = _find_any  # of whatever version
     stopped: Callable[[Workspace], bool] = _stopped  # on purpose: a crash leaves its beacon behind
@@ -87,9 +94,9 @@ class Context:
     sleep: Callable[[float], None] = time.sleep
 
     @contextmanager
-    def daemon(self) -> Iterator[Peer]:
-        """A connection to the workspace's daemon, which is started if need be."""
-        with _closing(self.start(self.workspace)) as peer:
+    def daemon(self, *, with_worker: bool = False) -> Iterator[Peer]:
+        """A connection to the workspace's daemon, which is started if need be: see `Start`."""
+        with _closing(self.start(self.workspace, with_worker=with_worker)) as peer:
             yield peer
 
     @contextmanager

@@ -11,6 +11,7 @@ from batch_inferd.seams.clock import Clock
 from batch_inferd.seams.events import Events
 
 if TYPE_CHECKING:
+    from batch_inferd.scheduling.worker_process import WorkerProcess
     from batch_inferd.server.peer import Handler
 
 
@@ -19,6 +20,9 @@ class Application(Protocol):
 
     async def start(self) -> None:
         """Recover the workspace's tasks. May be cancelled by the end of the daemon."""
+
+    def take_worker(self, worker: WorkerProcess) -> None:
+        """A worker that was started before the application was made; called before `start`."""
 
     async def drain(self) -> None:
         """Finish what costs money to break off, begin nothing new, persist."""

@@ -17,6 +17,7 @@ from batch_infer.protocol.process import boot_id, is_running
 from batch_inferd.seams.files import Directory
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process at once for any signal
@@ -35,16 +36,19 @@ def make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def end_orphans(folder: Path, timeout_s: float = 30.0) -> int:
+def end_orphans(folder: Path, timeout_s: float = 30.0, *, ours: Collection[str] = ()) -> int:
     """End the workers of an earlier daemon and wait for their locks; returns how many were alive.
 
     A worker ends by itself when its daemon's pipe closes; this makes sure of it before any journal is
-    read. A recorded pid is only killed if its start time is the recorded one too. Raises TimeoutError.
+    read. A recorded pid is only killed if its start time is the recorded one too. Those that bear the names
+    `ours` are this daemon's. Raises TimeoutError.
     """
     ended = 0
     make_private(folder)
     directory = Directory(folder)
     for record in sorted(name for name in directory.listdir() if name.endswith(".json")):
+        if record.removesuffix(".json") in ours:
+            continue
         try:
             data = json.loads(directory.read(record))
             pid = int(data["pid"])
@@ -55,7 +59,7 @@ def end_orphans(folder: Path, timeout_s: float = 30.0) -> int:
             continue  # unreadable or gone: the lock below decides
     directory.close()
     deadline = time.monotonic() + timeout_s
-    for lock_path in sorted(folder.glob("*.lock")):
+    for lock_path in sorted(path for path in folder.glob("*.lock") if path.stem not in ours):
         lock = FileLock(lock_path, mode=0o600, timeout=max(0.0, deadline - time.monotonic()))
         try:
             with lock:

@@ -120,18 +120,26 @@ class Pool:
         return [process for process in self.processes if not process.leaving]
 
     async def _start(self, now: float) -> bool:
-        process = WorkerProcess(self._folder, self._on_message, self._on_seat_ended, self._on_exit)
+        process = WorkerProcess(self._folder)
         try:
             await process.start()
         except OSError as error:
             self._failed(Text("a worker could not be started: {error}", {"error": str(error)}), now)
             return False
-        process.spawned = now
-        self.processes.append(process)
-        self._background.start(self._await_hello(process))
+        self._take(process)
         return True
 
-    async def _await_hello(self, process: WorkerProcess) -> None:
+    def take(self, process: WorkerProcess) -> None:
+        """Have one among the others that was started before there was work for it."""
+        self._take(process, ahead=True)
+
+    def _take(self, process: WorkerProcess, *, ahead: bool = False) -> None:
+        process.spawned = self._clock.monotonic()
+        self.processes.append(process)
+        process.listen(self._on_message, self._on_seat_ended, self._on_exit)
+        self._background.start(self._await_hello(process, ahead=ahead))
+
+    async def _await_hello(self, process: WorkerProcess, *, ahead: bool) -> None:
         hello = asyncio.create_task(process.ready.wait())
         gone = asyncio.create_task(process.exited.wait())
         await asyncio.wait([hello, gone], timeout=_HELLO_S, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +148,9 @@ class Pool:
         if not process.ready.is_set() and not process.exited.is_set():
             _log.error("worker %s did not report within %d s and is ended", process.pid, _HELLO_S)
             process.kill()
-        if process.is_foreign and not process.leaving:
+        if process.is_foreign and ahead:
+            process.drain()  # the one that is started for the work will tell
+        elif process.is_foreign and not process.leaving:
             # Its successor would be of the same new build: the daemon itself has to follow.
             _log.warning("worker %s is of build %s: the program was replaced", process.pid, process.build)
             self._events.emit("program.replaced", build=process.build)

@@ -35,16 +35,14 @@ OnSeatEnded = Callable[[Seat], None]
 OnExit = Callable[["WorkerProcess"], None]
 
 
+def _nobody(*_: object) -> None:
+    """Nobody listens yet."""
+
+
 class WorkerProcess:
-    """One worker, with its seats.
+    """One worker, with its seats: `start` it, then `listen`."""
 
-    `on_message` is called for each message of a seat, `on_seat_ended` after its last one when it ends
-    before its process does, `on_exit` once after all of them.
-    """
-
-    def __init__(
-        self, folder: Path, on_message: OnMessage, on_seat_ended: OnSeatEnded, on_exit: OnExit
-    ) -> None:
+    def __init__(self, folder: Path) -> None:
         self.name = uuid.uuid4().hex[:12]
         self.pid = 0
         self.started = ""
@@ -57,9 +55,9 @@ class WorkerProcess:
         self._next_seat = 1
         self._asked_to_end = False
         self._folder = folder
-        self._on_message = on_message
-        self._on_seat_ended = on_seat_ended
-        self._on_exit = on_exit
+        self._on_message: OnMessage = _nobody
+        self._on_seat_ended: OnSeatEnded = _nobody
+        self._on_exit: OnExit = _nobody
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -111,6 +109,16 @@ class WorkerProcess:
             self.kill()  # a worker that is not recorded would not be found again
             await self._process.wait()
             raise
+
+    def listen(self, on_message: OnMessage, on_seat_ended: OnSeatEnded, on_exit: OnExit) -> None:
+        """Hear what it says from now on, and has said since it was started.
+
+        `on_message` is called for each message of a seat, `on_seat_ended` after its last one when it ends
+        before its process does, `on_exit` once after all of them.
+        """
+        if self._process is None:
+            raise RuntimeError("the worker was not started")
+        self._on_message, self._on_seat_ended, self._on_exit = on_message, on_seat_ended, on_exit
         self._reader = asyncio.create_task(self._read(self._process), name=f"worker-{self.pid}")
 
     def _record(self) -> None:

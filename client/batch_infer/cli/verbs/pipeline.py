@@ -64,7 +64,7 @@ def _may_remove(context: Context, task_id: str, *, yes: bool) -> str | None:
 def _submit(context: Context, params: dict[str, Any], path: Path, config: bytes) -> dict[str, Any]:
     """The daemon's acceptance. When the connection is lost in between, submits once more."""
     for last in (False, True):
-        with context.daemon() as peer:
+        with context.daemon(with_worker=True) as peer:
             try:
                 asked = {"input": params["input"], "overrides": params.get("overrides", {})}
                 carried = config_params(context, peer, path, config, asked)
