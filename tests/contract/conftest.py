@@ -8,12 +8,14 @@ from hostile import Hostile
 from batch_inferd.loops import loop_factory
 from batch_inferd.testing.process import start_service
 
+_ALONE = {"test_transport_exit"}  # its calls are made by processes, on the workers' loop
+
 
 def pytest_asyncio_loop_factories(item):
     """Transports run on asyncio's loop, which is all that there is on Windows, and on the workers' own."""
     factories = {"asyncio": asyncio.new_event_loop}
     ours = loop_factory()
-    if ours is not None and item.path.name.startswith("test_transport_"):
+    if ours is not None and item.path.name.startswith("test_transport_") and item.path.stem not in _ALONE:
         factories["uvloop"] = ours
     return factories
 

@@ -24,6 +24,7 @@ sys.path[:0] = {path!r}
 from batch_inferd.backends.plan import Timeouts
 from batch_inferd.backends.http1_transport import Http1Transport
 from batch_inferd.backends.transport import Target
+from batch_inferd.loops import loop_factory
 
 async def main():
     transport = Http1Transport()
@@ -52,7 +53,8 @@ async def main():
     sys.stdout.flush()
     os._exit(0)
 
-asyncio.run(main())
+with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    runner.run(main())
 """
 MODES = ["in flight", "cancelled", "closed"]
 
@@ -82,7 +84,7 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("python")
     subprocess.run([base, "-m", "venv", folder], check=True, capture_output=True)
     python = folder / "bin" / "python"
-    wanted = ["brotli>=1.2", "httptools>=0.6.2", "msgspec>=0.19"]
+    wanted = ["brotli>=1.2", "httptools>=0.6.2", "msgspec>=0.19", "uvloop>=0.21"]
     command = [python, "-m", "pip", "install", "-q", "--retries", "0", "--timeout", "20", *wanted]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=90)

@@ -58,7 +58,7 @@ def test_an_answer_belongs_to_its_prompt(shell, service):
 
 
 def test_the_same_command_goes_on_and_a_different_one_is_refused(shell, service):
-    service.control(latency_ms=200)
+    service.control(latency_ms=2000)
     shell.config(model=service_config(service), execution={"concurrency": 4}, limits={"max_concurrency": 4})
     prompts(shell.workspace / "in.jsonl", 100)
     prompts(shell.workspace / "other.jsonl", 5, tag="other")

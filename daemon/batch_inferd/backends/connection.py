@@ -85,6 +85,12 @@ class Connection(asyncio.BufferedProtocol):
         parts, self._parts, self._held = self._parts, [], 0
         return parts
 
+    def whole(self, max_bytes: int) -> bytes | None:
+        """The body, as it mostly is short, complete and not compressed; None where it is not, or is too long."""
+        if not self.complete or self._held > max_bytes or b"content-encoding" in self.headers:
+            return None
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
     async def more(self) -> None:
         """Read on; return when there is something to take, or the end."""
         if self.complete or self.failure is not None:

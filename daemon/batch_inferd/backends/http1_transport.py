@@ -100,7 +100,9 @@ class Http1Transport:
                 due = begun + pool.total_s
                 await connection.send(pool.route.head, body, due=due, read_s=pool.read_s)
                 failpoint("call.sent")
-                content = await _body(connection, target.max_bytes, room)
+                content = connection.whole(target.max_bytes)
+                if content is None:
+                    content = await _body(connection, target.max_bytes, room)
                 reply = HttpReply(connection.status, Headers(connection.headers), content)
             except BaseException:
                 connection.abort()
@@ -173,15 +175,7 @@ class Http1Transport:
 
 async def _body(connection: Connection, max_bytes: int, room: Room | None) -> bytes:
     """The decompressed body, whose size is bounded while it comes in. Raises SentFailed."""
-    if connection.failure is not None:
-        raise connection.failure
     coding = connection.headers.get(b"content-encoding")
-    if connection.complete and coding is None:
-        parts = connection.take()
-        whole = parts[0] if len(parts) == 1 else b"".join(parts)
-        if len(whole) > max_bytes:
-            raise _too_large(max_bytes)
-        return whole
     try:
         decoder = None if coding is None else decoder_of(coding.decode("latin-1"))
         return await _pieces(connection, decoder, max_bytes, room)
