@@ -86,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         return parts
 
     def whole(self, max_bytes: int) -> bytes | None:
-        """The body, as it mostly is short, complete and not compressed; None where it is not, or is too long."""
+        """The body: mostly it is short, complete, not compressed. None where it is not, or is too long."""
         if not self.complete or self._held > max_bytes or b"content-encoding" in self.headers:
             return None
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
