@@ -72,6 +72,8 @@ async def test_a_compressed_answer(transport, client, coding, frame):
 async def test_a_compressed_answer_that_is_cut(transport, client, coding):
     if client == "aiohttp":
         pytest.skip("what it has of an answer with a whole length and half a body counts for it")
+    if client == "http1" and coding == "zstd":
+        pytest.skip("it does not offer zstd here")
     packed = CODINGS[coding](bytes(range(256)) * 900)
     half = response(packed[: len(packed) // 2], f"Content-Encoding: {coding}")
     async with RawServer(saying(half)) as server:
@@ -176,7 +178,7 @@ async def run(script: str) -> list[str]:
 async def test_a_coding_that_was_not_offered(transport, coding):
     async with RawServer(saying(response(b"{}", f"Content-Encoding: {coding}"))) as server:
         error = await failed(post(transport, server.url))
-        assert (error.reason, coding in error.detail) == ("truncated", True)
+        assert (error.reason, coding in error.detail) == ("unparsable", True)
 
 
 @ours

@@ -19,6 +19,7 @@ from transport_kit import (
     ours,
     post,
     saying,
+    target,
     transport,
 )
 
@@ -227,3 +228,57 @@ async def test_a_failure_leaves_the_next_call_alone(transport):
     async with RawServer(answer) as server:
         await failed(post(transport, server.url))
         assert (await post(transport, server.url)).status == 200
+
+
+@ours
+@pytest.mark.parametrize("begin", [b"2\r\n{}\r\n0\r\nX: ", b"2;x="], ids=["a trailer", "an extension"])
+async def test_what_is_no_body_and_has_no_end(transport, begin):
+    async def pour(_, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begin)
+        while not writer.is_closing():
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    async with RawServer(pour) as server:
+        assert (await failed(post(transport, server.url))).reason == "unparsable"
+        await server.until(lambda: server.open == 0)
+
+
+@ours
+@pytest.mark.parametrize("coding", [b"identity", b"gzip, chunked", b"chunked, gzip"])
+async def test_a_transfer_that_was_not_asked_for(transport, coding):
+    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    async with RawServer(saying(data)) as server:
+        assert (await failed(post(transport, server.url))).reason == "unparsable"
+
+
+@ours
+async def test_an_answer_that_ends_before_the_request_was_heard(transport):
+    """At once, and not when the time between bytes is over."""
+
+    async def half(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{")
+        writer.write_eof()
+        await done.wait()
+        writer.transport.abort()
+
+    done = asyncio.Event()
+    server = await asyncio.start_server(half, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with asyncio.timeout(10):
+            assert (await failed(post(transport, url, b"x" * (16 << 20)))).reason == "truncated"
+        done.set()
+
+
+@ours
+async def test_no_room_for_the_answer_in_time(transport):
+    class Full:
+        async def take(self, _: int) -> None:
+            await asyncio.Event().wait()
+
+    body = b"x" * 200_000
+    async with RawServer(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + body)) as server:
+        where = target(server.url, timeouts=Timeouts(5.0, 20.0, 0.4))
+        assert (await failed(transport.post(where, b"{}", Full()))).reason == "timeout"
+        await server.until(lambda: server.open == 0)

@@ -17,6 +17,7 @@ from transport_kit import (
     drop,
     failed,
     hanging,
+    not_sent,
     open_files,
     ours,
     post,
@@ -365,3 +366,80 @@ async def test_an_offer_to_switch_is_passed_over(transport):
     async with RawServer(saying(response(b"{}", "Upgrade: h2,h2c", "Connection: Upgrade"))) as server:
         for _ in range(2):
             assert (await post(transport, server.url)).body == b"{}"
+
+
+@ours
+@pytest.mark.parametrize(
+    ("now", "later"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nSTALE\r\n", b"2\r\n{}\r\n0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX", b': 1\r\n\r\n{"x":1}'),
+        (b"HTTP/1.1 500 OK\r\nContent-Le", b"ngth: 0\r\n\r\n"),
+        (b"H", b"TTP/1.1 500 OK\r\nContent-Length: 0\r\n\r\n"),
+    ],
+)
+async def test_half_an_answer_beyond_the_answer_does_not_answer_the_next_call(transport, now, later):
+    second = response(b'{"second": 1}')
+
+    async def answer(_, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + now if len(server.requests) == 1 else second)
+
+    async def go_on(_, writer: asyncio.StreamWriter) -> None:
+        if len(server.requests) == 1:
+            writer.write(OK + now)
+        else:
+            writer.write((later if server.connections == 1 else b"") + second)
+
+    for how in (answer, go_on):
+        async with RawServer(how) as server:
+            where = target(server.url)
+            assert (await transport.post(where, b"{}")).body == b"{}"
+            assert (await transport.post(where, b"{}")).body == b'{"second": 1}'
+
+
+@ours
+async def test_a_call_that_goes_on_when_the_transport_is_closed_fails(client):
+    made = CLIENTS[client]()
+    async with RawServer(hanging(b'HTTP/1.0 200 OK\r\n\r\n{"half":')) as server:
+        call = asyncio.create_task(made.post(target(server.url), b"{}"))
+        await server.until(lambda: len(server.requests) == 1)
+        await asyncio.sleep(0.05)
+        await made.close()
+        assert (await failed(call)).reason == "reset"
+
+
+@ours
+async def test_a_call_that_connects_when_the_transport_is_closed_is_not_sent(client):
+    made = CLIENTS[client]()
+    async with RawServer(saying(OK)) as server:
+        call = asyncio.create_task(made.post(target(f"http://localhost:{server.port}/v1"), b"{}"))
+        await asyncio.sleep(0)
+        await made.close()
+        assert (await not_sent(call)).reason == "connect"
+        await server.until(lambda: server.connections == 0 or server.open == 0)
+        assert not server.requests
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lists descriptors")
+@ours
+async def test_calls_cancelled_while_they_connect_leave_no_socket(client):
+    """Whatever the moment is; without the collector's help."""
+    asyncio.get_running_loop().set_debug(enabled=False)
+    async with RawServer(saying(OK)) as server:
+        made = CLIENTS[client]()
+        before = open_files()
+        gc.collect()
+        gc.disable()
+        try:
+            for turns in range(12):
+                for host in ("127.0.0.1", "localhost"):
+                    call = asyncio.create_task(made.post(target(f"http://{host}:{server.port}/v1"), b"{}"))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    call.cancel()
+                    await asyncio.gather(call, return_exceptions=True)
+            await made.close()
+            assert await until(lambda: server.open == 0)
+            assert await until(lambda: open_files() <= before + 3)
+        finally:
+            gc.enable()

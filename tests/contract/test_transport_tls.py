@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from transport_kit import CLIENTS, OK, RawServer, client, not_sent, post, saying, transport
+from transport_kit import (
+    CLIENTS,
+    OK,
+    RawServer,
+    client,
+    not_sent,
+    ours,
+    post,
+    saying,
+    target,
+    transport,
+)
 from transport_tls import authority, certified, expired, trusted
 
 from batch_inferd.backends.plan import Timeouts
@@ -142,3 +153,57 @@ async def test_a_self_signed_certificate_is_trusted_when_the_shell_says_so(
         assert (await post(made, server.url)).status == 200
         await made.probe(server.url, None, 5.0)
     await made.close()
+
+
+class _SlowRoom:
+    """There is room after a moment: meanwhile all that the server has to say lies in the system."""
+
+    async def take(self, _: int) -> None:
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["with its length", "to the end"])
+@pytest.mark.parametrize("size", [70_000, 300_000, 2_000_000])
+@pytest.mark.parametrize("room", [None, _SlowRoom()], ids=["at once", "with room"])
+async def test_a_large_answer_before_the_end_of_the_connection(
+    client, authority, monkeypatch, size, length, room
+):
+    """The end must not overtake what is still to be read."""
+    body = bytes(range(256)) * (size // 256)
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+    if length:
+        head += b"Content-Length: %d\r\n" % len(body)
+    async with (
+        RawServer(saying(head + b"\r\n" + body, close=True), certified(authority)) as server,
+        trusted(client, authority, monkeypatch) as transport,
+    ):
+        where = target(server.url, max_bytes=1 << 22)
+        for _ in range(4):
+            assert (await transport.post(where, b"{}", room)).body == body
+
+
+@ours
+async def test_a_body_that_was_not_wanted_does_not_hold_up_the_next_call(client, authority, monkeypatch):
+    """The answer came before the body had gone out: what is left of it must not stand before the next one."""
+    context = certified(authority)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(heads) == 1:
+            writer.write(b"HTTP/1.1 429 No\r\nContent-Length: 2\r\n\r\n{}")
+            await enough.wait()
+        else:
+            await reader.readexactly(2)
+            writer.write(OK)
+        await writer.drain()
+        writer.close()
+
+    heads: list[bytes] = []
+    enough = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server, trusted(client, authority, monkeypatch) as transport:
+        where = target(f"https://localhost:{server.sockets[0].getsockname()[1]}/v1")
+        assert (await transport.post(where, b"x" * (8 << 20))).status == 429
+        assert (await transport.post(where, b"{}")).status == 200
+        enough.set()
+    assert len(heads) == 2

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_inferd.backends.decoding import OFFERED, Garbled, decoder_of
+from batch_inferd.backends.decoding import OFFERED, Garbled, Unknown, decoder_of
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -61,10 +61,16 @@ def test_anything_is_read_or_garbled(coding, data):
         unpack(coding, data, 13)
 
 
-def test_what_was_not_asked_for_is_garbled():
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_what_stands_behind_the_end_does_not_count(coding):
+    assert unpack(coding, PACK[coding](b"whole") + b"\n", 1000) == (b"whole", True)
+    assert unpack(coding, PACK[coding](b"whole") + b"\n", 1) == (b"whole", True)
+
+
+def test_what_was_not_asked_for_is_told():
     assert OFFERED == "gzip, deflate, br"
     assert decoder_of("identity") is decoder_of(" ") is None
     for coding in ("zstd", "gzip, gzip", "x" * 100):
-        with pytest.raises(Garbled, match="not asked for") as caught:
+        with pytest.raises(Unknown, match="not asked for") as caught:
             decoder_of(coding)
         assert len(str(caught.value)) < 120

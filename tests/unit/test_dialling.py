@@ -83,7 +83,7 @@ def test_the_first_that_answers_wins(addresses, monkeypatch):
 
     async def main():
         attempts = []
-        found = await dialling._first(asyncio.Protocol, addresses, 1, None, "host", attempts)
+        found = (await dialling._first(asyncio.Protocol, addresses, 1, None, "host", attempts)).result()
         for attempt in attempts:
             attempt.cancel()
         await asyncio.gather(*attempts, return_exceptions=True)

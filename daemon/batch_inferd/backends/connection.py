@@ -15,14 +15,17 @@ import httptools
 
 from batch_inferd.backends.transport import LARGE, SentFailed
 
-READ_BYTES = 64 * 1024  # at once; so much of a body can come in one piece
-_HEAD_BYTES = 400 * 1024  # of an answer's head
+# Read at once over TLS: more than the loops' TLS holds back (256 KB) and one record of it. What did not fit
+# would be read a moment later, and be lost to an end of the connection that comes before.
+READ_BYTES = 320 * 1024
+_PLAIN_BYTES = 64 * 1024  # without TLS, what is not read waits in the system
+_OTHER_BYTES = 400 * 1024  # of an answer that are no body, in one go: its head, what stands between chunks
 _HEADERS = 200
 _JOINED = 64 * 1024  # a longer body is not copied behind its head
 _NO_BODY = frozenset({204, 304})
-# Seconds without a word before the system asks whether the other side is still there, between its questions,
-# and until a connection on which nothing is acknowledged is given up. Routers forget a quiet one in minutes.
-_QUIET_S, _ASK_S, _DEAD_S = 30, 15, 120
+# Seconds without a word before the system asks whether the other side is still there, and between its
+# questions; how many of them may stay unanswered. Routers forget a quiet connection in minutes.
+_QUIET_S, _ASK_S, _ASKED = 30, 15, 6
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -40,6 +43,9 @@ class Connection(asyncio.BufferedProtocol):
         # A length beside chunks does not count: the chunks do (RFC 9112, 6.3).
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self._poll: select.poll | None = None
+        self._fd = -1
+        self._tls = False
+        self._long = False  # the body that was sent last may still lie in this process
         self.closed = False
         self.kept_at = 0.0  # when it was put by
         self.heard = self.due = self.read_s = 0.0
@@ -54,7 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self.changed: asyncio.Future[None] | None = None  # done once `complete`, failed, or more than is held
         self._parts: list[bytes] = []
         self._held = 0  # bytes in them
-        self._head_bytes = 0
+        self._other = 0  # bytes since the last piece of the body
         self._head_done = False
         self._to_the_end = False  # the body ends with the connection
         self._lasting = False  # the connection may serve again
@@ -71,7 +77,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self.closed:
             raise RuntimeError("the connection is closed")
-        if len(body) <= _JOINED:
+        self._long = len(body) > _JOINED
+        if not self._long:
             transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         else:
             transport.write(b"%b%d\r\n\r\n" % (head, len(body)))
@@ -81,9 +88,9 @@ class Connection(asyncio.BufferedProtocol):
     # the answer
 
     def take(self) -> list[bytes]:
-        """What has come of the body and was not taken yet."""
+        """What has come of the body and was not taken yet: in one piece, however many chunks it came in."""
         parts, self._parts, self._held = self._parts, [], 0
-        return parts
+        return parts if len(parts) < 2 else [b"".join(parts)]
 
     def whole(self, max_bytes: int) -> bytes | None:
         """The body: mostly it is short, complete, not compressed. None where it is not, or is too long."""
@@ -126,12 +133,18 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow the answer that has come."""
-        return (
-            self._lasting
-            and not self.closed
-            and self._transport is not None
-            and not self._transport.get_write_buffer_size()
-        )
+        if not self._lasting or self.closed or self._transport is None:
+            return False
+        if self._transport.get_write_buffer_size():
+            return False
+        if not self._tls or not self._long:
+            return True
+        # The transport under TLS does not tell what it holds: it holds something while the socket is full.
+        if self._poll is None:
+            return False
+        writing = select.poll()
+        writing.register(self._fd, select.POLLOUT)
+        return bool(writing.poll(0))
 
     @property
     def quiet(self) -> bool:
@@ -151,13 +164,19 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's have no such class above them
+        self._tls = transport.get_extra_info("ssl_object") is not None
+        if self._tls:
+            keep_unread_below(self._transport)
+        else:
+            self._buffer = self._buffer[:_PLAIN_BYTES]
         sock = transport.get_extra_info("socket")
         if sock is None:
             return
         _notice_the_dead(sock)
         if hasattr(select, "poll"):  # not on Windows
+            self._fd = sock.fileno()
             self._poll = select.poll()
-            self._poll.register(sock.fileno(), select.POLLIN)
+            self._poll.register(self._fd, select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go."""
@@ -169,8 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()  # nobody asked
             return
         self.heard = self._loop.time()
-        if not self._head_done:
-            self._head_bytes += nbytes
+        self._other += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -178,16 +196,22 @@ class Connection(asyncio.BufferedProtocol):
                 self.fail("unparsable", f"the answer is not HTTP: {str(error)[:200]}")
             self._lasting = False
             return
-        if not self._head_done and (self._head_bytes > _HEAD_BYTES or len(self.headers) > _HEADERS):
-            self.fail("unparsable", "the answer is not HTTP: its head has no end")
+        if not self.complete and (self._other > _OTHER_BYTES or len(self.headers) > _HEADERS):
+            self.fail("unparsable", "the answer is not HTTP: what is no body of it has no end")
 
     def eof_received(self) -> None:
-        """The other side says no more: `connection_lost` follows."""
+        """The other side says no more, perhaps before it has heard all."""
+        self._over(None)
+        self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It is over."""
+        """It is closed."""
         self.closed = True
+        self._over(error)
         self._transport, self._parser = None, None
+
+    def _over(self, error: Exception | None) -> None:
+        """Nothing more will come."""
         if self.changed is not None and not self.complete and self.failure is None:
             if self._to_the_end and error is None:
                 self.complete = True
@@ -200,6 +224,11 @@ class Connection(asyncio.BufferedProtocol):
         self._tell()
 
     # what the parser calls
+
+    def on_message_begin(self) -> None:
+        """An answer begins."""
+        if self.complete:
+            self._lasting = False  # more than was asked for
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header. What comes behind the body is not looked at."""
@@ -216,7 +245,11 @@ class Connection(asyncio.BufferedProtocol):
             return  # provisional: the answer is still to come
         self._head_done = True
         headers = self.headers
-        if b"transfer-encoding" not in headers and self.status not in _NO_BODY:
+        transfer = headers.get(b"transfer-encoding")
+        if transfer is not None:
+            if transfer.strip().lower() != b"chunked":
+                self.fail("unparsable", "the answer is not HTTP: it comes in a way that was not asked for")
+        elif self.status not in _NO_BODY:
             length = headers.get(b"content-length")
             if length is None:
                 self._to_the_end = True
@@ -229,6 +262,7 @@ class Connection(asyncio.BufferedProtocol):
         """A piece of it."""
         if self.complete:
             return
+        self._other = 0
         self._parts.append(data)
         self._held += len(data)
         if self._held > LARGE:
@@ -236,8 +270,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         """The answer has come whole, or a provisional one."""
-        if self.complete:
-            self._lasting = False  # more than was asked for
+        if self.complete or self.failure is not None:
             return
         if not self._head_done:
             self.headers = {}
@@ -250,13 +283,23 @@ class Connection(asyncio.BufferedProtocol):
         self._tell()
 
 
+def keep_unread_below(transport: asyncio.Transport) -> None:
+    """Let what is not read over TLS wait in the system, and not above its socket.
+
+    The loops' TLS reads on while nobody takes what it has read, and when the connection ends, that is lost.
+    """
+    set_limits = getattr(transport, "set_read_buffer_limits", None)
+    if set_limits is not None:
+        set_limits(1, 0)
+
+
 def _notice_the_dead(sock: Any) -> None:
     """Let the system find out about a peer that has gone without a word."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", _QUIET_S),
         ("TCP_KEEPINTVL", _ASK_S),
-        ("TCP_USER_TIMEOUT", _DEAD_S * 1000),
+        ("TCP_KEEPCNT", _ASKED),
     ):
         option = getattr(socket, name, None)  # each system has some of them
         if option is not None:

@@ -20,6 +20,10 @@ class Garbled(ValueError):  # noqa: N818  it is what the data is
     """The data is not what its coding says."""
 
 
+class Unknown(ValueError):  # noqa: N818  as above
+    """The data is in a coding that was not offered."""
+
+
 class Decoder(Protocol):
     """One answer's."""
 
@@ -32,7 +36,7 @@ class Decoder(Protocol):
 
 
 def decoder_of(coding: str) -> Decoder | None:
-    """None for data that is not compressed. Raises Garbled for a coding that was not offered."""
+    """None for data that is not compressed. Raises Unknown."""
     name = coding.strip().lower()
     if name in ("", "identity"):
         return None
@@ -42,7 +46,7 @@ def decoder_of(coding: str) -> Decoder | None:
         return _Zlib(zlib.MAX_WBITS)
     if name == "br":
         return _Brotli()
-    raise Garbled(f"it is compressed in a way that was not asked for: {name[:40]!r}")
+    raise Unknown(f"it is compressed in a way that was not asked for: {name[:40]!r}")
 
 
 class _Zlib:

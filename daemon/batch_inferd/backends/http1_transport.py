@@ -11,7 +11,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from batch_inferd.backends.connection import READ_BYTES, Connection
-from batch_inferd.backends.decoding import Garbled, decoder_of
+from batch_inferd.backends.decoding import Garbled, Unknown, decoder_of
 from batch_inferd.backends.headers import Headers
 from batch_inferd.backends.opening import open_along
 from batch_inferd.backends.probe import probe
@@ -78,6 +78,7 @@ class Http1Transport:
         self._busy: set[Connection] = set()
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._tls: ssl.SSLContext | None = None
+        self._closed = False
         self._look: asyncio.TimerHandle | None = None
         self._look_s = _LOOK_S[1]
 
@@ -93,7 +94,8 @@ class Http1Transport:
             connection = pool.take(begun)
             if connection is None:
                 connection = await open_along(pool.route, self._connection, self._context, pool.connect_s)
-                if connection.closed:
+                if connection.closed or self._closed:
+                    connection.abort()
                     raise NotSent("connect", "it was closed at once", pool.route.first.address)
             self._busy.add(connection)
             try:
@@ -109,7 +111,7 @@ class Http1Transport:
                 raise
             finally:
                 self._busy.discard(connection)
-            if connection.reusable:
+            if connection.reusable and not self._closed:
                 connection.kept_at = loop.time()
                 pool.idle.append(connection)
             else:
@@ -127,8 +129,12 @@ class Http1Transport:
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        for connection in [*self._busy, *(one for pool in self._pools.values() for one in pool.idle)]:
-            connection.abort()
+        self._closed = True
+        for connection in self._busy:
+            connection.fail("reset", "the transport was closed")
+        for pool in self._pools.values():
+            for connection in pool.idle:
+                connection.abort()
         self._pools.clear()
         await asyncio.sleep(0)  # the loop closes what was shut
 
@@ -142,7 +148,7 @@ class Http1Transport:
             raise NotSent("connect", detail, "") from None
         self._pools[target] = pool
         self._look_s = min(self._look_s, pool.look_s)
-        if self._look is None:
+        if self._look is None and not self._closed:
             self._look = asyncio.get_running_loop().call_later(self._look_s, self._look_after)
         return pool
 
@@ -179,6 +185,8 @@ async def _body(connection: Connection, max_bytes: int, room: Room | None) -> by
     try:
         decoder = None if coding is None else decoder_of(coding.decode("latin-1"))
         return await _pieces(connection, decoder, max_bytes, room)
+    except Unknown as error:
+        raise SentFailed("unparsable", f"the answer is of no use: {error}") from None
     except Garbled as error:
         raise SentFailed("truncated", f"the answer ended in its middle: {error}") from None
 
@@ -193,7 +201,7 @@ async def _pieces(
         if length > max_bytes:
             raise _too_large(max_bytes)
         if length > LARGE and room is not None:
-            await room.take(length)
+            await _take(connection, room, length)
             taken = length
     parts: list[bytes] = []
     fed = False
@@ -206,7 +214,7 @@ async def _pieces(
                 if size > max_bytes:
                     raise _too_large(max_bytes)
                 if size > max(LARGE, taken) and room is not None:
-                    await room.take(len(piece))
+                    await _take(connection, room, len(piece))
                 parts.append(piece)
         if connection.failure is not None:
             raise connection.failure
@@ -215,6 +223,15 @@ async def _pieces(
                 raise Garbled("there is no end to what was compressed")
             return b"".join(parts)
         await connection.more()
+
+
+async def _take(connection: Connection, room: Room, size: int) -> None:
+    """Raises SentFailed when the call's time is up before there is room."""
+    try:
+        async with asyncio.timeout_at(connection.due):
+            await room.take(size)
+    except TimeoutError:
+        raise SentFailed("timeout", "there was no room for the answer in time") from None
 
 
 def _too_large(max_bytes: int) -> SentFailed:

@@ -94,8 +94,11 @@ class OnlineBackend:
 
 
 def _check_proxy(reply: HttpReply, plan: RequestPlan) -> None:
-    """Raises NotSent for a reply of the proxy, which kept the request to itself."""
-    if reply.status == 407 and plan.proxy:
+    """Raises NotSent for a reply of the proxy, which kept the request to itself.
+
+    Through a tunnel the service answers, whatever it says.
+    """
+    if reply.status == 407 and plan.proxy and urlsplit(plan.base_url).scheme == "http":
         address = urlsplit(plan.proxy).netloc.rpartition("@")[2]
         raise NotSent("proxy", "it asks for a credential of its own", address)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from batch_inferd.backends.connection import keep_unread_below
 from batch_inferd.backends.dialling import dial
 from batch_inferd.backends.probe import reason_of
 from batch_inferd.backends.transport import NotSent
@@ -69,6 +70,10 @@ class _Tunnel(asyncio.Protocol):
     def __init__(self) -> None:
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if transport.get_extra_info("ssl_object") is not None:
+            keep_unread_below(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         self._head += data

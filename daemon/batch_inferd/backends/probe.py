@@ -9,9 +9,9 @@ import ssl
 from urllib.parse import urlsplit
 
 from batch_inferd.backends.dialling import dial
+from batch_inferd.backends.route import PORTS
 from batch_inferd.backends.transport import NotSent
 
-_PORTS = {"http": 80, "https": 443}
 _REFUSED = frozenset({errno.ECONNREFUSED, getattr(errno, "WSAECONNREFUSED", errno.ECONNREFUSED)})
 _UNREACHABLE = frozenset(
     getattr(errno, name)
@@ -27,7 +27,7 @@ _LATE = frozenset({errno.ETIMEDOUT, getattr(errno, "WSAETIMEDOUT", errno.ETIMEDO
 async def probe(base_url: str, proxy: str | None, timeout_s: float) -> None:
     """See `HttpTransport.probe`. With TLS and no proxy, the handshake is part of it."""
     peer = urlsplit(proxy or base_url)
-    host, port = peer.hostname or "", _PORTS.get(peer.scheme, 443)
+    host, port = peer.hostname or "", PORTS.get(peer.scheme, 443)
     tls = ssl.create_default_context() if peer.scheme == "https" else None
     try:
         port = peer.port or port
