@@ -43,6 +43,9 @@ class Pretender(WorkerProcess):
         self.sent = []
         self._greet({"version": module_version()})
 
+    def listen(self, *listeners):
+        self._on_message, self._on_seat_ended, self._on_exit = listeners
+
     def send(self, method, params):
         self.sent.append((method, params))
 
@@ -285,3 +288,28 @@ async def test_another_build_is_told_and_gets_nothing(pool, listener, monkeypatc
     assert told == [("program.replaced", {"build": "9.9.9"})]
     assert pool.seats == []
     assert listener.wakes
+
+
+async def test_one_that_was_started_ahead_is_one_of_them(pool, listener):
+    ahead = Pretender(pool._folder)
+    await ahead.start()
+    pool.take(ahead)
+    await size(pool, 1)
+    assert pool.processes == [ahead]
+    assert [seat.process for seat in pool.seats] == [ahead]
+    ahead.says("report", seat=0)
+    assert listener.heard
+
+
+async def test_one_of_another_build_that_was_started_ahead_leaves_the_word_to_the_next(pool, monkeypatch):
+    told = []
+    pool._events.subscribe(lambda name, fields: told.append((name, fields)))
+    monkeypatch.setitem(globals(), "module_version", lambda: "9.9.9")
+    ahead = Pretender(pool._folder)
+    await ahead.start()
+    pool.take(ahead)
+    await pool._background.wait()
+    assert (told, ahead.sent) == ([], [("shutdown", {"mode": "drain"})])
+    await size(pool, 1)
+    await pool._background.wait()
+    assert told == [("program.replaced", {"build": "9.9.9"})]
