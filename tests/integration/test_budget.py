@@ -51,7 +51,8 @@ def paused(shell):
     def look():
         task = shell.status("A")
         assert task["state"] != "completed", "the budget did not hold"
-        return task if task["state"] == "paused" and not task["chunk_states"]["leased"] else None
+        at_work = task["backend"] == "online" and task["chunk_states"]["leased"]
+        return task if task["state"] == "paused" and not at_work else None
 
     task = wait_for(look, "the pause")
     assert task["reason"] == "budget", task["reason_text"]
