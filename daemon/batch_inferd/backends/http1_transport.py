@@ -145,7 +145,8 @@ class Http1Transport:
         except ValueError as error:
             # The words of the error may hold a header, and so the credential.
             detail = f"its address, its proxy or a header of the call is none ({type(error).__name__})"
-            raise NotSent("connect", detail, "") from None
+            address = (target.proxy or target.url).partition("://")[2].partition("/")[0].rpartition("@")[2]
+            raise NotSent("connect", detail, address) from None
         self._pools[target] = pool
         self._look_s = min(self._look_s, pool.look_s)
         if self._look is None and not self._closed:
