@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,3 +208,16 @@ async def test_a_body_that_was_not_wanted_does_not_hold_up_the_next_call(client,
         assert (await transport.post(where, b"{}")).status == 200
         enough.set()
     assert len(heads) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows what was heard")
+async def test_a_connection_is_kept_when_a_long_body_was_heard(client, authority, monkeypatch):
+    async with (
+        RawServer(saying(OK), certified(authority)) as server,
+        trusted(client, authority, monkeypatch) as transport,
+    ):
+        where = target(server.url)
+        for _ in range(3):
+            assert (await transport.post(where, b"x" * 500_000)).status == 200
+        assert [len(body) for body in server.bodies] == [500_000] * 3
+        assert server.connections == 1

@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import sys
 from typing import Any, cast
 
 import httptools
 
 from batch_inferd.backends.transport import LARGE, SentFailed
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 # Read at once over TLS: more than the loops' TLS holds back (256 KB) and one record of it. What did not fit
 # would be read a moment later, and be lost to an end of the connection that comes before.
@@ -139,12 +144,9 @@ class Connection(asyncio.BufferedProtocol):
             return False
         if not self._tls or not self._long:
             return True
-        # The transport under TLS does not tell what it holds: it holds something while the socket is full.
-        if self._poll is None:
-            return False
-        writing = select.poll()
-        writing.register(self._fd, select.POLLOUT)
-        return bool(writing.poll(0))
+        # The transport under TLS does not tell what it holds: nothing, once the other side has all that the
+        # system was given.
+        return self._fd >= 0 and all_is_heard(self._fd)
 
     @property
     def quiet(self) -> bool:
@@ -173,8 +175,8 @@ class Connection(asyncio.BufferedProtocol):
         if sock is None:
             return
         _notice_the_dead(sock)
+        self._fd = sock.fileno()
         if hasattr(select, "poll"):  # not on Windows
-            self._fd = sock.fileno()
             self._poll = select.poll()
             self._poll.register(self._fd, select.POLLIN)
 
@@ -291,6 +293,14 @@ def keep_unread_below(transport: asyncio.Transport) -> None:
     set_limits = getattr(transport, "set_read_buffer_limits", None)
     if set_limits is not None:
         set_limits(1, 0)
+
+
+def all_is_heard(fd: int) -> bool:
+    """Whether the other side has acknowledged all that a socket was given; False where nobody knows."""
+    if sys.platform != "linux":
+        return False
+    size = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ, which is the same number
+    return not int.from_bytes(size, sys.byteorder)
 
 
 def _notice_the_dead(sock: Any) -> None:
