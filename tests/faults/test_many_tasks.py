@@ -161,7 +161,7 @@ def test_credit_is_probed_by_a_daemon_that_starts_anew(workspace, service):
 
 
 def test_a_folder_copied_beside_a_running_daemon(shell, service):
-    service.control(latency_ms=100)
+    service.control(latency_ms=800)
     shell.config(model=service_config(service), **SLOW)
     prompts(shell.workspace / "in.jsonl", 60)
     shell.run("-pipeline", "in.jsonl", "-task-id", "X")
