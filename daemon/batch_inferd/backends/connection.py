@@ -7,6 +7,7 @@ here: its head, and how much of its body is held before somebody takes it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import sys
@@ -138,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow the answer that has come."""
-        if not self._lasting or self.closed or self._transport is None:
+        if not self._lasting or self.closed or self._transport is None or self._transport.is_closing():
             return False
         if self._transport.get_write_buffer_size():
             return False
@@ -174,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         if sock is None:
             return
-        _notice_the_dead(sock)
+        notice_the_dead(sock)
         self._fd = sock.fileno()
         if hasattr(select, "poll"):  # not on Windows
             self._poll = select.poll()
@@ -299,18 +300,22 @@ def all_is_heard(fd: int) -> bool:
     """Whether the other side has acknowledged all that a socket was given; False where nobody knows."""
     if sys.platform != "linux":
         return False
-    size = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ, which is the same number
+    try:
+        size = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ, which is the same number
+    except OSError:  # the loop has closed it, and will say so in a moment
+        return False
     return not int.from_bytes(size, sys.byteorder)
 
 
-def _notice_the_dead(sock: Any) -> None:
+def notice_the_dead(sock: Any) -> None:
     """Let the system find out about a peer that has gone without a word."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", _QUIET_S),
-        ("TCP_KEEPINTVL", _ASK_S),
-        ("TCP_KEEPCNT", _ASKED),
-    ):
-        option = getattr(socket, name, None)  # each system has some of them
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    with contextlib.suppress(OSError):  # the other side has reset it: the loop is about to tell
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", _QUIET_S),
+            ("TCP_KEEPINTVL", _ASK_S),
+            ("TCP_KEEPCNT", _ASKED),
+        ):
+            option = getattr(socket, name, None)  # each system has some of them
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
